@@ -1,0 +1,162 @@
+"""One tensor: weights to a packed weight and back."""
+
+import dataclasses
+
+import numpy as np
+
+from tflite_smart.converter import buckets
+from tflite_smart.converter.codecs import CODECS, CodecParameters
+from tflite_smart.converter.codecs.base import MIN_ID
+from tflite_smart.converter.errors import MissingDependencyError
+from tflite_smart.converter.format import PANEL, PackedWeight, from_matrix, tile_count, tile_order, to_matrix
+
+# A tile more costs `tile_overhead_bytes` and makes random access and threads finer: cut where the overhead is this small a part.
+_TILE_OVERHEAD = 0.004
+
+# Decoding time of one id in units of the time it takes to fetch one bit of it; measured with delegates/bench, AVX2 and NEON alike within a factor of 2.
+_DECODE_BITS = {"raw": 0.5, "bitpack": 1.0, "sparse": 1.5, "rans": 4.0}
+_DECODE_WEIGHT = {"size": 0.0, "balanced": 0.05, "latency": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSettings:
+    """How to compress one tensor; made by `allocate` from the recipe.
+
+    Attributes:
+        buckets: `uniform`, `midrise`, `binary`, or `integer` for tensors that are int8 already.
+        relative_error: rms error over rms weight to aim at; unused for `binary` and `integer`.
+        channel_exponent: see `buckets.bucket_steps`.
+        codecs: names to choose from.
+        objective: `size`, `balanced` or `latency`: how much decoding time counts in that choice.
+    """
+
+    buckets: str = "uniform"
+    relative_error: float = 0.01
+    channel_exponent: float = 1.0
+    codecs: tuple[str, ...] = ("raw", "bitpack", "rans", "sparse")
+    objective: str = "size"
+
+
+@dataclasses.dataclass(frozen=True)
+class CompressedTensor:
+    """A packed weight and what it cost.
+
+    Attributes:
+        blob: the bytes of FORMAT.md.
+        ids: int8 `(num_channels, channel_elements)`, what `blob` must decode to.
+        codec, value_kind: names.
+        bits_per_weight: everything counted.
+        max_error: largest |w - w'|, in the unit of the weights.
+        relative_error: rms error over rms weight; 0 for `integer`.
+    """
+
+    blob: bytes
+    ids: np.ndarray
+    codec: str
+    value_kind: str
+    bits_per_weight: float
+    max_error: float
+    relative_error: float
+
+
+def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings) -> CompressedTensor:
+    """Compresses one constant tensor.
+
+    Args:
+        values: float32 or int8, any shape with at least one element, finite.
+        axis: the channel axis.
+        settings: see `TensorSettings`. An int8 tensor is stored as it is, whatever they ask for.
+
+    Raises:
+        ValueError: for another dtype, or for inf and nan.
+    """
+    matrix = to_matrix(values, axis)
+    if values.dtype == np.int8:
+        ids, scales, value_kind = matrix, None, "integer"
+    elif values.dtype == np.float32:
+        if not np.isfinite(matrix).all():
+            raise ValueError("weights must be finite. Received: inf or nan.")
+        ids, scales, value_kind = _quantize(matrix, settings)
+    else:
+        raise ValueError(f"weights must be float32 or int8. Received: {values.dtype}.")
+    inner = int(np.prod(values.shape[axis + 1 :], dtype=np.int64))
+    packed = pack_ids(ids, inner, value_kind, scales, settings)
+    blob = packed.to_bytes()
+    max_error, relative_error = (0.0, 0.0) if scales is None else _errors(matrix, ids, scales, value_kind)
+    return CompressedTensor(blob, ids, packed.codec, value_kind, 8 * len(blob) / values.size, max_error, relative_error)
+
+
+def pack_ids(ids: np.ndarray, inner_elements: int, value_kind: str, scales: np.ndarray | None, settings: TensorSettings = TensorSettings()) -> PackedWeight:
+    """Chooses a codec for the ids, cuts them in tiles and encodes those."""
+    codec, parameters, bits_per_id = choose_codec(ids, settings)
+    panels = _panels_per_tile(ids.shape, bits_per_id, CODECS[codec].tile_overhead_bytes)
+    encode = _tile_encoder(codec)
+    tiles = [encode(tile_order(ids, tile, panels), parameters) for tile in range(tile_count(len(ids), panels))]
+    return PackedWeight(codec, value_kind, parameters, *ids.shape, inner_elements, panels, scales, None, tiles)
+
+
+def expand_blob(blob: bytes, shape: tuple[int, ...], axis: int) -> np.ndarray:
+    """The tensor that every decoder must reproduce bit for bit: float32, or int8 for `integer`."""
+    return from_matrix(PackedWeight.from_bytes(blob).expand(), shape, axis)
+
+
+def choose_codec(ids: np.ndarray, settings: TensorSettings) -> tuple[str, CodecParameters, float]:
+    """The cheapest codec for these ids under the settings' objective: name, parameters and bits per id."""
+    histogram = np.bincount(ids.reshape(-1).view(np.uint8), minlength=256)
+    histogram = np.roll(histogram, -MIN_ID).astype(np.int64)  # from the order 0..127, -128..-1 to -128..127
+    weight = _DECODE_WEIGHT[settings.objective]
+    best = None
+    for name in settings.codecs:
+        plan = CODECS[name].plan(histogram)
+        if plan is None:
+            continue
+        parameters, bits = plan
+        bits += 8 * CODECS[name].tile_overhead_bytes
+        cost = bits + weight * _DECODE_BITS[name] * ids.size
+        if best is None or cost < best[0]:
+            best = cost, name, parameters, bits / ids.size
+    if best is None:
+        raise ValueError(f"codecs must hold one that can store these ids. Received: codecs={settings.codecs}. Add `raw`.")
+    return best[1:]
+
+
+def _quantize(matrix: np.ndarray, settings: TensorSettings) -> tuple[np.ndarray, np.ndarray, str]:
+    if settings.buckets == "binary":
+        ids, scales = buckets.binarize(matrix)
+        return ids, scales, "midrise"
+    midrise = settings.buckets == "midrise"
+    steps = buckets.bucket_steps(matrix, settings.relative_error, settings.channel_exponent)
+    return buckets.to_buckets(matrix, steps, midrise), steps, "midrise" if midrise else "uniform"
+
+
+def _errors(matrix: np.ndarray, ids: np.ndarray, scales: np.ndarray, value_kind: str) -> tuple[float, float]:
+    """Largest error, and rms error over rms weight, panel by panel to bound the memory."""
+    offset = np.float32(0.5 if value_kind == "midrise" else 0.0)
+    largest = squares = power = 0.0
+    for start in range(0, len(matrix), PANEL):
+        part = slice(start, start + PANEL)
+        error = matrix[part] - scales[part, None] * (ids[part].astype(np.float32) + offset)
+        largest = max(largest, float(np.abs(error).max()))
+        squares += float(np.square(error).sum(dtype=np.float64))
+        power += float(np.square(matrix[part]).sum(dtype=np.float64))
+    return largest, float(np.sqrt(squares / power)) if power else 0.0
+
+
+def _panels_per_tile(shape: tuple[int, int], bits_per_id: float, tile_overhead_bytes: int) -> int:
+    """The fewest panels for which the tile's overhead stays below `_TILE_OVERHEAD`, evened out over the tiles."""
+    num_panels = -(-shape[0] // PANEL)
+    panel_bytes = max(1.0, PANEL * shape[1] * bits_per_id / 8)
+    fewest = min(num_panels, int(np.ceil(tile_overhead_bytes / _TILE_OVERHEAD / panel_bytes)))
+    num_tiles = max(1, num_panels // fewest)
+    return -(-num_panels // num_tiles)
+
+
+def _tile_encoder(codec: str):
+    """The C++ encoder where the library is built, else the reference; the bytes are the same."""
+    try:
+        from tflite_smart.delegates import native
+
+        native.library()
+    except (ImportError, MissingDependencyError):
+        return CODECS[codec].encode_tile
+    return lambda ids, parameters: native.encode_tile(codec, ids, parameters)

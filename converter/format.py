@@ -1,0 +1,199 @@
+"""The packed weight: header, sections and tiles, in the order of FORMAT.md.
+
+This is the readable reference. Conversion uses the C++ encoder for the tiles where the library is built; both write the same bytes.
+"""
+
+import dataclasses
+import struct
+import zlib
+
+import numpy as np
+
+from tflite_smart.converter.codecs import BY_NUMBER, CODECS, CodecParameters
+from tflite_smart.converter.codecs.base import LANES
+from tflite_smart.converter.errors import PackedWeightError
+
+MAGIC = b"TFSW"
+VERSION = 0
+HEADER_BYTES = 40
+PADDING_BYTES = 40
+PANEL = 32
+CODEBOOK_SIZE = 256
+VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3}
+
+_HEADER = struct.Struct("<4sBBBBbBBBIIIIIII")
+assert _HEADER.size == HEADER_BYTES
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedWeight:
+    """A packed weight with its tiles still encoded.
+
+    Attributes:
+        codec: name in `codecs.CODECS`.
+        value_kind: name in `VALUE_KINDS`.
+        parameters: the codec's.
+        num_channels, channel_elements, inner_elements, panels_per_tile: FORMAT.md, 3.
+        scales: float32 `(num_channels,)`; None for `integer`.
+        codebook: float32 `(256,)` for `codebook`, else None.
+        tiles: one bytes object per tile.
+    """
+
+    codec: str
+    value_kind: str
+    parameters: CodecParameters
+    num_channels: int
+    channel_elements: int
+    inner_elements: int
+    panels_per_tile: int
+    scales: np.ndarray | None
+    codebook: np.ndarray | None
+    tiles: list[bytes]
+
+    @property
+    def num_tiles(self) -> int:
+        return tile_count(self.num_channels, self.panels_per_tile)
+
+    def to_bytes(self) -> bytes:
+        """The packed weight as it stands in the file."""
+        sections = b""
+        if self.codebook is not None:
+            sections += self.codebook.astype("<f4").tobytes()
+        if self.parameters.frequencies:
+            sections += bytes(self.parameters.frequencies)
+        if self.scales is not None:
+            sections += self.scales.astype("<f4").tobytes()
+        ends = np.cumsum([0] + [len(tile) for tile in self.tiles])
+        if ends[-1] >= 1 << 32:
+            raise PackedWeightError(f"packed weight: payload must be under 4 GiB. Received: {ends[-1]} bytes. Split the tensor.")
+        sections += ends.astype("<u4").tobytes()
+        payload = b"".join(self.tiles)
+        header = self._header(len(payload), zlib.crc32(payload))
+        header += struct.pack("<I", zlib.crc32(sections, zlib.crc32(header)))
+        return b"".join([header, sections, payload, bytes(PADDING_BYTES)])
+
+    def _header(self, payload_bytes: int, payload_crc: int) -> bytes:
+        p = self.parameters
+        packed = _HEADER.pack(
+            MAGIC, VERSION, CODECS[self.codec].number, VALUE_KINDS[self.value_kind], p.raw_bits, p.base, p.num_symbols, p.has_escape, 0,
+            self.num_channels, self.channel_elements, self.inner_elements, self.panels_per_tile, payload_bytes, payload_crc, 0,
+        )  # fmt: skip
+        return packed[:-4]
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "PackedWeight":
+        """Parses and checks everything that FORMAT.md, 5 asks for. Raises PackedWeightError."""
+        if len(data) < HEADER_BYTES + PADDING_BYTES:
+            raise PackedWeightError(f"packed weight: size must be at least {HEADER_BYTES + PADDING_BYTES} bytes. Received: {len(data)}.")
+        (magic, version, codec, kind, raw_bits, base, num_symbols, has_escape, reserved,
+         channels, elements, inner, panels, payload_bytes, payload_crc, header_crc) = _HEADER.unpack(data[:HEADER_BYTES])  # fmt: skip
+        names = {number: name for name, number in VALUE_KINDS.items()}
+        _require("magic", magic == MAGIC, magic, MAGIC)
+        _require("version", version == VERSION, version, VERSION)
+        _require("codec", codec in BY_NUMBER, codec, sorted(BY_NUMBER))
+        _require("value_kind", kind in names, kind, sorted(names))
+        _require("reserved", reserved == 0, reserved, 0)
+        _require("has_escape", has_escape <= 1, has_escape, "0 or 1")
+        _require("num_channels", channels >= 1, channels, ">= 1")
+        _require("channel_elements", elements >= 1, elements, ">= 1")
+        _require("inner_elements", inner >= 1 and elements % inner == 0, inner, f"a divisor of {elements}")
+        _require("panels_per_tile", 1 <= panels <= -(-channels // PANEL), panels, f"1..{-(-channels // PANEL)}")
+        name = BY_NUMBER[codec].name
+        parameters = CodecParameters(raw_bits, base, num_symbols, bool(has_escape))
+        _check_parameters(name, parameters)
+
+        codebook_size = CODEBOOK_SIZE if names[kind] == "codebook" else 0
+        sizes = [4 * codebook_size, 16 if name == "rans" else 0, 0 if names[kind] == "integer" else 4 * channels, 4 * (tile_count(channels, panels) + 1)]
+        payload_start = HEADER_BYTES + sum(sizes)
+        expected = payload_start + payload_bytes + PADDING_BYTES
+        _require("size", len(data) == expected, len(data), f"{expected} bytes as the header implies")
+        checked = zlib.crc32(data[HEADER_BYTES:payload_start], zlib.crc32(data[: HEADER_BYTES - 4]))
+        _require("header_crc", checked == header_crc, header_crc, checked)
+        payload = data[payload_start : payload_start + payload_bytes]
+        _require("payload_crc", zlib.crc32(payload) == payload_crc, payload_crc, zlib.crc32(payload))
+
+        starts = HEADER_BYTES + np.cumsum([0] + sizes)
+        codebook = np.frombuffer(data, "<f4", codebook_size, starts[0]) if codebook_size else None
+        scales = np.frombuffer(data, "<f4", channels, starts[2]) if sizes[2] else None
+        for field, values in (("codebook", codebook), ("scales", scales)):
+            _require(field, values is None or np.isfinite(values).all(), "inf or nan", "finite")
+        if name == "rans":
+            frequencies = tuple(data[starts[1] : starts[1] + 16])
+            _require("frequencies", sum(frequencies) == 256 and not any(frequencies[num_symbols:]), frequencies, "16 numbers that sum to 256, 0 past num_symbols")
+            parameters = dataclasses.replace(parameters, frequencies=frequencies)
+        index = np.frombuffer(data, "<u4", sizes[3] // 4, starts[3]).astype(np.int64)
+        _require("tile index", index[0] == 0 and index[-1] == payload_bytes and np.all(np.diff(index) >= 0), index.tolist()[:4], "increasing from 0 to payload_bytes")
+        tiles = [payload[a:b] for a, b in zip(index[:-1], index[1:])]
+        return cls(name, names[kind], parameters, channels, elements, inner, panels, scales, codebook, tiles)
+
+    def decode_tile(self, tile: int) -> np.ndarray:
+        """The ids of one tile, int8, in tile order."""
+        count = sum(width for width in self._panel_widths(tile)) * self.channel_elements
+        return CODECS[self.codec].decode_tile(self.tiles[tile], count, self.parameters)
+
+    def ids(self) -> np.ndarray:
+        """All ids, int8 `(num_channels, channel_elements)`."""
+        panels = []
+        for tile in range(self.num_tiles):
+            ids, start = self.decode_tile(tile), 0
+            for width in self._panel_widths(tile):
+                stop = start + width * self.channel_elements
+                panels.append(ids[start:stop].reshape(self.channel_elements, width).T)
+                start = stop
+        return np.concatenate(panels)
+
+    def expand(self) -> np.ndarray:
+        """The weights as a matrix `(num_channels, channel_elements)`: int8 for `integer`, else float32."""
+        ids = self.ids()
+        if self.value_kind == "integer":
+            return ids
+        if self.value_kind == "codebook":
+            values = self.codebook[ids.astype(np.int32) + 128]
+        else:
+            values = ids.astype(np.float32) + np.float32(0.5 if self.value_kind == "midrise" else 0.0)
+        return self.scales[:, None] * values
+
+    def _panel_widths(self, tile: int) -> list[int]:
+        first = tile * self.panels_per_tile * PANEL
+        last = min(first + self.panels_per_tile * PANEL, self.num_channels)
+        return [min(PANEL, last - start) for start in range(first, last, PANEL)]
+
+
+def tile_count(num_channels: int, panels_per_tile: int) -> int:
+    return -(-num_channels // (PANEL * panels_per_tile))
+
+
+def tile_order(ids: np.ndarray, tile: int, panels_per_tile: int) -> np.ndarray:
+    """The ids of one tile in the order in which they are stored. `ids` is `(num_channels, channel_elements)`."""
+    first = tile * panels_per_tile * PANEL
+    last = min(first + panels_per_tile * PANEL, len(ids))
+    return np.concatenate([ids[start : min(start + PANEL, last)].T.reshape(-1) for start in range(first, last, PANEL)])
+
+
+def to_matrix(values: np.ndarray, axis: int) -> np.ndarray:
+    """A tensor as the matrix of FORMAT.md, 1: `(shape[axis], remaining elements)`."""
+    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+
+
+def from_matrix(matrix: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
+    """Inverse of `to_matrix`."""
+    moved = (shape[axis], *shape[:axis], *shape[axis + 1 :])
+    return np.ascontiguousarray(np.moveaxis(matrix.reshape(moved), 0, axis))
+
+
+def _check_parameters(codec: str, p: CodecParameters) -> None:
+    most_bits = {"raw": 0, "bitpack": 7, "rans": 4, "sparse": 0}[codec]
+    _require("raw_bits", p.raw_bits <= most_bits, p.raw_bits, f"0..{most_bits} for {codec}")
+    _require("num_symbols", (2 <= p.num_symbols <= 16) if codec == "rans" else p.num_symbols == 0, p.num_symbols, "2..16 for rans, else 0")
+    if codec in ("raw", "sparse"):
+        _require("base", p.base == 0 and not p.has_escape, (p.base, p.has_escape), f"0 and no escape for {codec}")
+    if codec == "bitpack":
+        _require("has_escape", p.raw_bits >= 1 or not p.has_escape, p.has_escape, "0 where raw_bits is 0")
+
+
+def _require(field: str, condition: bool, received: object, expected: object) -> None:
+    if not condition:
+        raise PackedWeightError(f"packed weight: {field} must be {expected}. Received: {field}={received}. The file is corrupted or from another version; convert the model again.")
+
+
+__all__ = ["LANES", "PANEL", "PackedWeight", "VALUE_KINDS", "from_matrix", "tile_count", "tile_order", "to_matrix"]

@@ -1,0 +1,158 @@
+"""How much a compressed model's outputs differ from the original's, measured by running both.
+
+`allocate` knows how to deal an error budget out to the layers, not how large it may be: a ResNet56 answers the same noise in its weights with 15 dB less noise at the
+output than a ResNet8 of the same width. So the converter measures. With calibration inputs it uses those. Without data it makes inputs up: smooth noise (natural signals are
+smooth) in the three ranges that models are trained for, and believes the range in which the model is least disturbed, as inputs of the wrong range drive a network
+where its biases decide and small errors look large. On ResNet56, ResNet8 and a MobileNet this agrees with real images within 3 dB.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+_RANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "standard normal": lambda noise: noise,
+    "0 to 1": lambda noise: np.clip(0.25 * noise + 0.5, 0, 1),
+    "0 to 255": lambda noise: np.clip(64 * noise + 128, 0, 255),
+}
+_FREE_DIMENSION = 16  # length given to an axis that the model leaves open, the first (the batch) excepted
+_SMALLEST_VOCABULARY = 8  # a token id below this exists in any embedding table
+
+
+def synthetic_inputs(details: Sequence[Mapping], num_samples: int, seed: int = 0) -> list[list[list[np.ndarray]]]:
+    """Made-up inputs, seeded: for every range a list of samples, each a list with one array per entry of `get_input_details()`.
+
+    Integer inputs are token ids or quantized values and get the same uniform noise in every range; a model without float inputs has one range.
+    """
+    rng = np.random.default_rng(seed)
+    has_float = any(np.issubdtype(detail["dtype"], np.floating) for detail in details)
+    ranges = list(_RANGES.values()) if has_float else [lambda noise: noise]
+    noises = [[_noise(detail, rng) for detail in details] for _ in range(num_samples)]
+    return [
+        [[to_range(noise).astype(noise.dtype) if np.issubdtype(noise.dtype, np.floating) else noise for noise in sample] for sample in noises]
+        for to_range in ranges
+    ]
+
+
+def output_snr_db(reference: Sequence[Sequence[np.ndarray]], candidate: Sequence[Sequence[np.ndarray]]) -> float:
+    """Signal-to-noise ratio of the candidate's outputs in dB: the worst of the float outputs, over all samples.
+
+    Outputs are centred along the last axis, so that a constant offset is no signal. Probabilities (rows that sum to 1) are compared as logarithms: a
+    saturated softmax hides differences that the next input will show.
+
+    Args:
+        reference, candidate: `[sample][output]` arrays.
+
+    Returns:
+        inf where they are equal; nan where no output is float.
+    """
+    worst = math.nan
+    for index, first in enumerate(reference[0] if reference else []):
+        if not np.issubdtype(first.dtype, np.floating):
+            continue
+        a = np.stack([sample[index] for sample in reference]).astype(np.float64)
+        b = np.stack([sample[index] for sample in candidate]).astype(np.float64)
+        if a.shape[-1] > 1 and a.min() >= 0 and np.allclose(a.sum(-1), 1, atol=1e-3):
+            a, b = np.log(np.maximum(a, 1e-9)), np.log(np.maximum(b, 1e-9))
+        if a.shape[-1] > 1:
+            a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
+        signal, noise = float(np.square(a).sum()), float(np.square(a - b).sum())
+        snr = math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
+        worst = snr if math.isnan(worst) else min(worst, snr)
+    return worst
+
+
+class Probe:
+    """Runs one model on fixed inputs and tells how far others are from it.
+
+    Args:
+        open_interpreter: gives an unallocated LiteRT interpreter of a model (path or bytes).
+        model: the original.
+        inputs: samples (`[sample][input]` arrays) to use instead of synthetic ones.
+        num_samples: how many synthetic samples in every range.
+
+    Raises:
+        RuntimeError, ValueError: LiteRT can't run the model on such inputs.
+    """
+
+    def __init__(self, open_interpreter: Callable, model, inputs: list[list[np.ndarray]] | None = None, num_samples: int = 4):
+        self._open = open_interpreter
+        interpreter = open_interpreter(model)
+        self._sets = [inputs] if inputs else synthetic_inputs(interpreter.get_input_details(), num_samples)
+        self._references = [_run(interpreter, samples) for samples in self._sets]
+
+    def snr_db(self, candidate) -> float:
+        """The candidate's output SNR in dB, in the range of inputs that suits it best."""
+        interpreter = self._open(candidate)
+        return max(output_snr_db(reference, _run(interpreter, samples)) for samples, reference in zip(self._sets, self._references))
+
+
+def search_budget(measure: Callable[[float], float], target_db: float, start: float, tolerance_db: float = 1.0, max_measurements: int = 4) -> tuple[float, float]:
+    """The error budget whose output SNR is `target_db`, by the secant method on decibels.
+
+    For small errors the output's noise grows in proportion to the budget, 10 dB per factor of ten, which makes the first guess; one rounding more or less is
+    worth about 1 dB, so there is no point in a finer tolerance.
+
+    Args:
+        measure: budget -> SNR in dB.
+        target_db, start, tolerance_db: what to reach, where to begin, how close is enough.
+
+    Returns:
+        The largest measured budget that is within `tolerance_db` below the target or better (else the smallest measured), and its SNR.
+    """
+    budget, measured = start, []
+    for _ in range(max_measurements):
+        snr = measure(budget)
+        measured.append((budget, snr))
+        if abs(snr - target_db) <= tolerance_db or not math.isfinite(snr):
+            break
+        guess = budget * 10 ** (np.clip(snr - target_db, -20, 20) / _slope(measured))
+        budget = float(np.clip(guess, 1e-5, 0.9))
+        if any(math.isclose(budget, known, rel_tol=0.02) for known, _ in measured):
+            break
+    good = [pair for pair in measured if pair[1] >= target_db - tolerance_db]
+    return max(good) if good else min(measured)
+
+
+def _slope(measured: list[tuple[float, float]]) -> float:
+    """Decibels lost per factor of ten in the budget, from the last two measurements, within what noise in them leaves believable."""
+    if len(measured) < 2:
+        return 10.0
+    (b0, s0), (b1, s1) = measured[-2:]
+    return float(np.clip((s0 - s1) / math.log10(b1 / b0), 5.0, 20.0))
+
+
+def _noise(detail: Mapping, rng: np.random.Generator) -> np.ndarray:
+    """One input: unit-variance noise in four octaves along every axis but the first and the last, or uniform integers."""
+    dtype = np.dtype(detail["dtype"])
+    signature = detail.get("shape_signature", detail["shape"])
+    shape = [int(n) if s != -1 or axis == 0 else _FREE_DIMENSION for axis, (n, s) in enumerate(zip(detail["shape"], signature))]
+    if dtype == np.bool_:
+        return rng.integers(0, 2, shape).astype(bool)
+    if not np.issubdtype(dtype, np.floating):
+        low, high = (0, _SMALLEST_VOCABULARY) if dtype.itemsize > 2 else (np.iinfo(dtype).min, np.iinfo(dtype).max + 1)
+        return rng.integers(low, high, shape).astype(dtype)
+    total = np.zeros(shape)
+    for octave in (1, 2, 4, 8):
+        inner = [-(-n // octave) for n in shape[1:-1]]
+        coarse = rng.standard_normal([*shape[:1], *inner, *shape[-1:]]) if len(shape) > 1 else rng.standard_normal(shape)
+        for axis in range(1, len(shape) - 1):
+            coarse = np.repeat(coarse, octave, axis).take(range(shape[axis]), axis)
+        total += octave * coarse
+    return (total / max(total.std(), 1e-9)).astype(dtype)
+
+
+def _run(interpreter, samples: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
+    """Outputs `[sample][output]` of an interpreter that may still have to be resized and allocated."""
+    outputs = []
+    for sample in samples:
+        for detail, values in zip(interpreter.get_input_details(), sample):
+            if tuple(detail["shape"]) != values.shape:
+                interpreter.resize_tensor_input(detail["index"], values.shape)
+        interpreter.allocate_tensors()
+        for detail, values in zip(interpreter.get_input_details(), sample):
+            interpreter.set_tensor(detail["index"], values)
+        interpreter.invoke()
+        outputs.append([interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()])
+    return outputs
