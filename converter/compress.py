@@ -7,8 +7,8 @@ import numpy as np
 from tflite_smart.converter import buckets
 from tflite_smart.converter.codecs import CODECS, CodecParameters
 from tflite_smart.converter.codecs.base import MIN_ID
-from tflite_smart.converter.errors import MissingDependencyError
 from tflite_smart.converter.format import PANEL, PackedWeight, from_matrix, tile_count, tile_order, to_matrix
+from tflite_smart.delegates import native
 
 # A tile more costs `tile_overhead_bytes` and makes random access and threads finer: cut where the overhead is this small a part.
 _TILE_OVERHEAD = 0.004
@@ -137,8 +137,8 @@ def _errors(matrix: np.ndarray, ids: np.ndarray, scales: np.ndarray, value_kind:
         part = slice(start, start + PANEL)
         error = matrix[part] - scales[part, None] * (ids[part].astype(np.float32) + offset)
         largest = max(largest, float(np.abs(error).max()))
-        squares += float(np.square(error).sum(dtype=np.float64))
-        power += float(np.square(matrix[part]).sum(dtype=np.float64))
+        squares += float(np.square(error, dtype=np.float64).sum())
+        power += float(np.square(matrix[part], dtype=np.float64).sum())
     return largest, float(np.sqrt(squares / power)) if power else 0.0
 
 
@@ -154,9 +154,7 @@ def _panels_per_tile(shape: tuple[int, int], bits_per_id: float, tile_overhead_b
 def _tile_encoder(codec: str):
     """The C++ encoder where the library is built, else the reference; the bytes are the same."""
     try:
-        from tflite_smart.delegates import native
-
         native.library()
-    except (ImportError, MissingDependencyError):
+    except native.DelegateLibraryError:
         return CODECS[codec].encode_tile
-    return lambda ids, parameters: native.encode_tile(codec, ids, parameters)
+    return lambda ids, parameters: native.encode_tile(ids, codec, parameters)

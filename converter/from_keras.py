@@ -1,0 +1,221 @@
+"""Keras models, files and SavedModels to a float .tflite. The only file of the converter that imports TensorFlow.
+
+Three ways are tried, the best first:
+
+1. builtin operators, free batch size;
+2. builtin operators, batch size 1: LSTM, GRU and other loops keep lists of tensors, which TFLite can lower only for a known size;
+3. builtin operators and TensorFlow's own ("flex"), which need a runtime that links them.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import re
+import sys
+import tempfile
+import warnings
+import zipfile
+
+from tflite_smart.converter.errors import MissingDependencyError, ModelFormatError, UnsupportedModelError
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class FloatModel:
+    """Result of `to_tflite`: the file, and what the user should know of how it came about."""
+
+    path: str
+    notes: tuple[str, ...]
+
+
+def is_keras_source(source: object) -> bool:
+    """Whether `to_tflite` takes it: a model object, a Keras file or a SavedModel folder."""
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        return os.path.isdir(path) or path.endswith((".keras", ".h5", ".hdf5"))
+    return not isinstance(source, (bytes, bytearray, memoryview))
+
+
+def to_tflite(source: object, folder: str) -> FloatModel:
+    """Converts to float32 .tflite, written into `folder`.
+
+    Args:
+        source: path of a `.keras` or `.h5` file or of a SavedModel folder, or a Keras 3 or tf_keras model.
+        folder: where the result and intermediate files may lie; the caller removes it.
+
+    Raises:
+        MissingDependencyError: TensorFlow is not installed.
+        ModelFormatError: the path is not what its name says.
+        UnsupportedModelError: the model can't be loaded or expressed as .tflite.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        _check_path(os.fspath(source))
+    with _silenced():
+        tf = _tensorflow()
+        name, routes = _routes(tf, source, folder)
+        notes, failures = [], []
+        for note, make_converter in routes:
+            try:
+                data = make_converter().convert()
+            except Exception as error:  # the converter raises whatever its stages do
+                failures.append(_first_line(error))
+                continue
+            if note:
+                notes.append(note)
+            path = os.path.join(folder, "float.tflite")
+            with open(path, "wb") as file:
+                file.write(data)
+            return FloatModel(path, tuple(notes))
+    raise UnsupportedModelError(f"{name}: must be convertible by TFLiteConverter. Received: {failures[0]}. Remove the layer it names, or convert to .tflite yourself and pass that.")
+
+
+def _routes(tf, source, folder: str):
+    """Name of the model for messages, and `(note, function that makes a converter)` in the order to try."""
+    lite = tf.lite.TFLiteConverter
+    if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
+        path = os.fspath(source)
+        fixed = lambda: lite.from_concrete_functions([_fixed_signature(tf, path)])  # noqa: E731
+        return path, _three_ways(tf, lambda: lite.from_saved_model(path), fixed)
+    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"model {getattr(source, 'name', type(source).__name__)}"
+    model = _load(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else source
+    kind = _keras_kind(model)
+    if kind is None:
+        raise UnsupportedModelError(f"model must be a path, .tflite bytes, or a Keras 3 or tf_keras model. Received: {type(source).__name__}.")
+    if not getattr(model, "built", True):
+        raise UnsupportedModelError(f"{name}: model must be built. Received: built=False. Call it once on an input, or give it an Input layer.")
+    if kind == "keras":
+        fixed = lambda: lite.from_saved_model(_export_fixed(tf, model, folder))  # noqa: E731
+    else:
+        fixed = lambda: lite.from_concrete_functions([tf.function(model).get_concrete_function(_fixed_specs(tf, model))], model)  # noqa: E731
+    return name, _three_ways(tf, lambda: lite.from_keras_model(model), fixed)
+
+
+def _three_ways(tf, free, fixed):
+    def flex():
+        converter = free()
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+        converter._experimental_lower_tensor_list_ops = False
+        return converter
+
+    return [
+        (None, free),
+        ("batch size fixed to 1: the model has loops (LSTM, GRU) that TFLite can't convert with a free batch size", fixed),
+        ("uses TensorFlow operators (SELECT_TF_OPS): the app must link the flex delegate as well", flex),
+    ]
+
+
+def _export_fixed(tf, model, folder: str) -> str:
+    """Exports a Keras 3 model as a SavedModel with batch size 1."""
+    import keras
+
+    path = os.path.join(folder, "saved_model")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", model.__call__, input_signature=[_fixed_specs(tf, model)])
+    archive.write_out(path, verbose=False)
+    return path
+
+
+def _fixed_specs(tf, model):
+    """The model's inputs, in their own structure, with batch size 1."""
+    spec = lambda tensor: tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=tensor.name.split(":")[0])  # noqa: E731
+    structure = getattr(model, "_inputs_struct", None)  # Keras 3; tf_keras keeps the structure in `input`
+    return tf.nest.map_structure(spec, model.input if structure is None else structure)
+
+
+def _fixed_signature(tf, path: str):
+    """The default signature of a SavedModel, traced again with batch size 1."""
+    loaded = tf.saved_model.load(path)
+    serve = loaded.signatures["serving_default"]
+    specs = {name: tf.TensorSpec([1 if axis == 0 and size is None else size for axis, size in enumerate(spec.shape)], spec.dtype, name=name)
+             for name, spec in serve.structured_input_signature[1].items()}  # fmt: skip
+    traced = tf.function(lambda **inputs: serve(**inputs)).get_concrete_function(**specs)
+    traced.keep_alive = loaded  # the variables live as long as the loaded model
+    return traced
+
+
+def _load(path: str):
+    """A Keras file: Keras 3 first, tf_keras for files of Keras 2 that Keras 3 no longer reads."""
+    failures = []
+    for package in ("keras", "tf_keras"):
+        try:
+            module = __import__(package)
+        except ImportError as error:
+            failures.append(f"{package}: {error}")
+            continue
+        try:
+            return module.models.load_model(path, compile=False)
+        except Exception as error:  # layers raise whatever they like from their configuration
+            failures.append(f"{package}: {_shorten(str(error))}")
+    raise UnsupportedModelError(
+        f"{path}: must load with Keras. Received: {'; '.join(failures)}. For custom layers, load it yourself and pass the model object to `tflite_smart.convert`."
+    )
+
+
+def _keras_kind(model) -> str | None:
+    packages = {cls.__module__.split(".")[0] for cls in type(model).__mro__}
+    return next((package for package in ("tf_keras", "keras") if package in packages), None)
+
+
+def _check_path(path: str) -> None:
+    if not os.path.exists(path):
+        raise ModelFormatError(f"{path}: path must exist. Received: no such file or folder. Check the path.")
+    if os.path.isdir(path):
+        if not os.path.exists(os.path.join(path, "saved_model.pb")):
+            raise ModelFormatError(f"{path}: folder must be a SavedModel. Received: one without saved_model.pb. Give the folder that holds it, or a file.")
+        return
+    with open(path, "rb") as file:
+        hdf5 = file.read(8) == _HDF5_MAGIC
+    if not hdf5 and not zipfile.is_zipfile(path):
+        raise ModelFormatError(f"{path}: file must be a Keras archive or HDF5. Received: neither. It is truncated or another format; save the model again.")
+
+
+def _tensorflow():
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"  # no other backend can be exported here
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise MissingDependencyError(f"tensorflow: must be installed to read Keras models. Received: {error}. Run `pip install tflite_smart[keras]`, or pass a .tflite.") from error
+    return tf
+
+
+@contextlib.contextmanager
+def _silenced():
+    """Sends what TensorFlow's C++ writes to the terminal into a file that nobody reads: a failure also comes as an exception."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {number: os.dup(number) for number in (1, 2)}
+    logger = logging.getLogger("tensorflow")
+    level, absl_level = logger.level, logging.getLogger("absl").level
+    with tempfile.TemporaryFile("w+", errors="replace") as heard, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        for number in kept:
+            os.dup2(heard.fileno(), number)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in kept.items():
+                os.dup2(copy, number)
+                os.close(copy)
+            logger.setLevel(level)
+            logging.getLogger("absl").setLevel(absl_level)
+
+
+def _first_line(error: Exception) -> str:
+    """The line of the converter's long message that says what is wrong."""
+    text = str(error)
+    found = re.search(r"error: (.*)", text)
+    return _shorten(found.group(1) if found else text)
+
+
+def _shorten(text: str) -> str:
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
+    return line if len(line) <= 300 else line[:297] + "..."

@@ -1,0 +1,47 @@
+"""CONV_2D with a float32 filter -> TFLiteSmart.Conv2D."""
+
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_smart.converter.model_editor import Model, shape
+from tflite_smart.converter.passes.base import ACTIVATIONS, PADDING, Edit, Encoding, Site, all_float, optional_input, replace
+
+AXIS = 0
+
+
+def matches(site: Site) -> bool:
+    """Whether our kernel computes this operator. What it does not goes through Expand."""
+    options = site.op.builtinOptions
+    return site.number == 1 and all_float(site, (0, 1, 2)) and len(shape(site.weight)) == 4 and options is not None and options.fusedActivationFunction in ACTIVATIONS
+
+
+def apply(model: Model, site: Site, encoding: Encoding) -> Edit:
+    """Edits the operator. Inputs: x, packed weight, bias or -1."""
+    _, height, width, channels = shape(site.weight)
+    inputs = [int(site.op.inputs[0]), site.tensor, optional_input(site, 2)]
+    attributes = {**spatial_attributes(site.op.builtinOptions), "filter_h": height, "filter_w": width, "filter_in": channels}
+    return replace(model, site, encoding, "Conv2D", inputs, attributes)
+
+
+def spatial_attributes(options: schema.Conv2DOptionsT | schema.DepthwiseConv2DOptionsT) -> dict:
+    return {
+        "stride_h": options.strideH,
+        "stride_w": options.strideW,
+        "dilation_h": options.dilationHFactor,
+        "dilation_w": options.dilationWFactor,
+        "padding": PADDING[options.padding],
+        "activation": ACTIVATIONS[options.fusedActivationFunction],
+    }
+
+
+def restore(attributes: dict, num_channels: int) -> tuple[tuple[int, ...], int, object]:
+    """Shape of the filter, type number and options of the builtin operator."""
+    filter_shape = (num_channels, attributes["filter_h"], attributes["filter_w"], attributes["filter_in"])
+    return filter_shape, schema.BuiltinOptions.Conv2DOptions, restore_spatial(schema.Conv2DOptionsT(), attributes)
+
+
+def restore_spatial(options, attributes: dict):
+    options.strideH, options.strideW = attributes["stride_h"], attributes["stride_w"]
+    options.dilationHFactor, options.dilationWFactor = attributes["dilation_h"], attributes["dilation_w"]
+    options.padding = getattr(schema.Padding, attributes["padding"])
+    options.fusedActivationFunction = getattr(schema.ActivationFunctionType, attributes["activation"])
+    return options

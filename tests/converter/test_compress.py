@@ -1,0 +1,168 @@
+"""From tensors to packed weights and back: error bounds, value kinds, tiles, every rule of FORMAT.md 5."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from tflite_smart.converter import compress
+from tflite_smart.converter.compress import TensorSettings, compress_tensor, expand_blob
+from tflite_smart.converter.errors import PackedWeightError
+from tflite_smart.converter.format import HEADER_BYTES, PADDING_BYTES, PackedWeight, from_matrix, to_matrix
+
+SEED = 4
+
+
+def weights(*shape):
+    rng = np.random.default_rng(SEED)
+    return rng.laplace(0, 0.05, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((5, 3, 3, 7), 0), ((1, 3, 3, 40), 3), ((70, 33), 0), ((33, 70), 1), ((4, 6, 5), 1), ((1,), 0), ((97, 1), 0)])
+def test_matrix_order(shape, axis):
+    values = np.arange(np.prod(shape)).reshape(shape)
+    matrix = to_matrix(values, axis)
+    inner = int(np.prod(shape[axis + 1 :]))
+    n, k = np.indices(matrix.shape)
+    assert np.array_equal(matrix, (k // inner) * len(matrix) * inner + n * inner + k % inner), "FORMAT.md 3, element order"
+    assert np.array_equal(from_matrix(matrix, shape, axis), values)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "midrise"])
+@pytest.mark.parametrize("error", [0.01, 0.1, 0.4])
+def test_error_is_bounded_by_half_a_step(kind, error):
+    values = weights(40, 3, 3, 20)
+    values[3] = 0
+    values[5] *= 100
+    values[7, 0, 0, 0] = 50 * np.abs(values[7]).max()  # an outlier widens its own channel only, and is not clipped
+    compressed = compress_tensor(values, 0, TensorSettings(buckets=kind, relative_error=error))
+    expanded = expand_blob(compressed.blob, values.shape, 0)
+    scales = PackedWeight.from_bytes(compressed.blob).scales
+    bound = 0.5 * scales[:, None] * (1 + 1e-5)  # two float32 roundings of numbers up to 128 steps
+    assert np.all(np.abs(to_matrix(values - expanded, 0)) <= bound + 1e-30)
+    assert compressed.max_error == pytest.approx(np.abs(values - expanded).max(), rel=1e-5)
+    measured = np.sqrt(np.square(values - expanded).sum() / np.square(values).sum())
+    assert compressed.relative_error == pytest.approx(measured, rel=1e-4)
+    assert np.all(expanded[3] == 0) or kind == "midrise"
+    assert not expanded[3].any(), "a channel of zeros has scale 0"
+
+
+def test_relative_error_is_what_was_asked_for():
+    """Uniform rounding with step d has the mean square d * d / 12; coarse steps on a peaked distribution lie a little below, and 8-bit ids set a floor near 0.02."""
+    for error in (0.04, 0.1, 0.2):
+        compressed = compress_tensor(weights(64, 500), 0, TensorSettings(relative_error=error))
+        assert 0.9 * error < compressed.relative_error < 1.05 * error
+
+
+def test_integers_survive_exactly():
+    rng = np.random.default_rng(SEED)
+    values = np.clip(rng.normal(0, 30, (7, 3, 3, 50)), -128, 127).astype(np.int8)
+    for axis in (0, 3):
+        compressed = compress_tensor(values, axis, TensorSettings())
+        assert compressed.value_kind == "integer" and compressed.max_error == 0
+        assert np.array_equal(expand_blob(compressed.blob, values.shape, axis), values)
+
+
+def test_binary_is_one_bit():
+    values = weights(64, 1024)
+    compressed = compress_tensor(values, 0, TensorSettings(buckets="binary", objective="latency"))
+    expanded = expand_blob(compressed.blob, values.shape, 0)
+    assert np.array_equal(expanded >= 0, values >= 0)
+    assert np.allclose(np.abs(expanded), np.abs(values).mean(axis=1, keepdims=True), rtol=1e-5)
+    assert compressed.bits_per_weight < 1.1
+
+
+def test_compressing_twice_gives_the_same_bytes():
+    assert compress_tensor(weights(50, 77), 0, TensorSettings()).blob == compress_tensor(weights(50, 77), 0, TensorSettings()).blob
+
+
+@pytest.mark.parametrize("channels", [1, 2, 31, 32, 33, 64, 70, 97, 130])
+@pytest.mark.parametrize("codec", ["raw", "bitpack", "rans", "sparse"])
+def test_any_tile_decodes_alone(channels, codec):
+    values = weights(channels, 60)
+    compressed = compress_tensor(values, 0, TensorSettings(codecs=(codec,), relative_error=0.05))
+    packed = PackedWeight.from_bytes(compressed.blob)
+    first = 0
+    for tile in reversed(range(packed.num_tiles)):
+        ids = packed.decode_tile(tile)
+        first = tile * packed.panels_per_tile * 32
+        width = min(32, channels - first)
+        assert np.array_equal(ids[: width * 60].reshape(60, width).T, compressed.ids[first : first + width])
+    assert first == 0 and np.array_equal(packed.ids(), compressed.ids)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_must_be_finite(value):
+    values = weights(4, 4)
+    values[1, 2] = value
+    with pytest.raises(ValueError, match="finite"):
+        compress_tensor(values, 0, TensorSettings())
+
+
+def test_huge_and_denormal_weights():
+    values = np.array([[3e38, -3e38, 1e38], [1e-45, -1e-44, 0], [1e-30, 2e-30, -1e-30]], np.float32)
+    expanded = expand_blob(compress_tensor(values, 0, TensorSettings(relative_error=0.01)).blob, values.shape, 0)
+    assert np.isfinite(expanded).all()
+    assert np.allclose(expanded[0], values[0], rtol=0.1)
+    assert np.abs(expanded[1]).max() <= 1e-37, "denormal channels may vanish, not explode"
+
+
+BLOB = compress_tensor(weights(70, 90), 0, TensorSettings(codecs=("rans",), relative_error=0.1)).blob
+
+
+def sealed(blob: bytearray) -> bytes:
+    """The blob with its two checksums made right again, so that the rule behind them is what fails."""
+    channels, tiles = struct.unpack_from("<I", blob, 12)[0], None
+    panels = max(1, struct.unpack_from("<I", blob, 24)[0])
+    tiles = -(-channels // (32 * panels))
+    start = HEADER_BYTES + (16 if blob[5] == 2 else 0) + (4 * channels if blob[6] else 0) + 4 * (tiles + 1)
+    payload = bytes(blob[start : len(blob) - PADDING_BYTES])
+    struct.pack_into("<I", blob, 32, zlib.crc32(payload))
+    struct.pack_into("<I", blob, 36, zlib.crc32(bytes(blob[HEADER_BYTES:start]), zlib.crc32(bytes(blob[:36]))))
+    return bytes(blob)
+
+
+@pytest.mark.parametrize("offset", range(HEADER_BYTES))
+def test_every_header_byte_is_protected(offset):
+    damaged = bytearray(BLOB)
+    damaged[offset] ^= 0x55
+    with pytest.raises(PackedWeightError):
+        PackedWeight.from_bytes(bytes(damaged))
+
+
+@pytest.mark.parametrize("length", [0, 1, HEADER_BYTES - 1, HEADER_BYTES, HEADER_BYTES + PADDING_BYTES, len(BLOB) // 2, len(BLOB) - 1])
+def test_truncation_is_an_error(length):
+    with pytest.raises(PackedWeightError, match="size"):
+        PackedWeight.from_bytes(BLOB[:length])
+
+
+RULES = [
+    ("magic", 0, b"XFSW"), ("version", 4, b"\1"), ("codec", 5, b"\7"), ("value_kind", 6, b"\4"), ("raw_bits", 7, b"\5"), ("num_symbols", 9, b"\1"),
+    ("num_symbols", 9, b"\x11"), ("has_escape", 10, b"\2"), ("reserved", 11, b"\1"), ("num_channels", 12, bytes(4)), ("channel_elements", 16, bytes(4)),
+    ("inner_elements", 20, struct.pack("<I", 7)), ("panels_per_tile", 24, bytes(4)), ("panels_per_tile", 24, struct.pack("<I", 4)),
+    ("frequencies", HEADER_BYTES, b"\0"), ("scales", HEADER_BYTES + 16, struct.pack("<f", float("nan"))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "offset", "value"), RULES, ids=[f"{field}@{offset}" for field, offset, _ in RULES])
+def test_each_rule_names_its_field(field, offset, value):
+    damaged = bytearray(BLOB)
+    damaged[offset : offset + len(value)] = value
+    with pytest.raises(PackedWeightError, match=field):
+        PackedWeight.from_bytes(sealed(damaged))
+
+
+def test_payload_damage_is_seen():
+    damaged = bytearray(BLOB)
+    damaged[-PADDING_BYTES - 10] ^= 1
+    with pytest.raises(PackedWeightError, match="payload_crc"):
+        PackedWeight.from_bytes(bytes(damaged))
+
+
+def test_the_smallest_codec_wins():
+    rng = np.random.default_rng(SEED)
+    ids = np.where(rng.random((128, 512)) < 0.5, 0, rng.integers(-3, 4, (128, 512))).astype(np.int8)
+    size = {name: len(compress.pack_ids(ids, 512, "integer", None, TensorSettings(codecs=(name,))).to_bytes()) for name in ("raw", "bitpack", "rans", "sparse")}
+    assert compress.pack_ids(ids, 512, "integer", None).codec == min(size, key=size.get) == "rans"
+    assert compress.pack_ids(ids, 512, "integer", None, TensorSettings(objective="latency")).codec == "bitpack"

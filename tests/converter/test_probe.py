@@ -1,0 +1,100 @@
+"""Measuring output SNR and searching the budget, on a linear model whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tflite_smart.converter.probe import Probe, output_snr_db, search_budget, synthetic_inputs
+
+SEED = 11
+
+
+def detail(shape, dtype=np.float32, signature=None):
+    return {"index": 0, "shape": np.array(shape), "shape_signature": np.array(signature or shape), "dtype": dtype}
+
+
+class Linear:
+    """Enough of an interpreter to run y = x W."""
+
+    def __init__(self, matrix):
+        self.matrix = matrix
+
+    def get_input_details(self):
+        return [detail((1, len(self.matrix)))]
+
+    def get_output_details(self):
+        return [{"index": 1}]
+
+    def resize_tensor_input(self, index, shape):
+        raise AssertionError("the shape fits")
+
+    def allocate_tensors(self):
+        pass
+
+    def set_tensor(self, index, value):
+        self.x = value
+
+    def invoke(self):
+        self.y = self.x @ self.matrix
+
+    def get_tensor(self, index):
+        return self.y.astype(np.float32)
+
+
+@pytest.mark.parametrize("noise", [0.5, 0.1, 0.01])
+def test_snr_of_noisy_weights(noise):
+    """Noise of relative power p in independent weights of a linear model is noise of relative power p in its outputs."""
+    rng = np.random.default_rng(SEED)
+    matrix = rng.standard_normal((512, 256))
+    probe = Probe(Linear, matrix)
+    assert probe.snr_db(matrix) == math.inf
+    noisy = matrix + noise * rng.standard_normal(matrix.shape)
+    # one of three ranges is the best of them; over 4 * 256 outputs the estimate is good to about 1 dB
+    assert probe.snr_db(noisy) == pytest.approx(-20 * math.log10(noise), abs=1.5)
+
+
+def test_probabilities_are_compared_as_logarithms():
+    logits = np.array([[20.0, 0.0, 1.0]])
+    changed = logits + np.array([[0.0, 3.0, 0.0]])
+    softmax = [np.exp(v) / np.exp(v).sum() for v in (logits, changed)]
+    plain = output_snr_db([[logits]], [[changed]])
+    assert output_snr_db([[softmax[0]]], [[softmax[1]]]) == pytest.approx(plain, abs=0.5)
+
+
+def test_worst_output_counts_and_integers_do_not():
+    a, b = np.array([[1.0, 2.0]]), np.array([[1.0, 2.1]])
+    ints = np.array([1, 2])
+    assert output_snr_db([[a, a, ints]], [[a, b, ints + 1]]) == output_snr_db([[a]], [[b]])
+    assert math.isnan(output_snr_db([[ints]], [[ints]]))
+
+
+def test_search_finds_the_target_on_a_linear_law():
+    calls = []
+
+    def measure(budget):
+        calls.append(budget)
+        return 3 - 8.5 * math.log10(budget)  # measured networks lose 8 to 10 dB per factor of ten
+
+    budget, snr = search_budget(measure, target_db=20, start=0.5)
+    assert abs(snr - 20) <= 1 and len(calls) <= 4
+
+
+def test_search_survives_a_model_that_cannot_reach_the_target():
+    budget, snr = search_budget(lambda budget: 5.0, target_db=20, start=0.1)
+    assert budget < 0.1 and snr == 5.0
+    assert search_budget(lambda budget: math.nan, 20, 0.1)[0] == 0.1
+
+
+def test_synthetic_inputs():
+    details = [detail((1, 20, 30, 3)), detail((1, 7), np.int32), detail((1, 1, 4), np.float32, (-1, -1, 4))]
+    sets = synthetic_inputs(details, num_samples=2)
+    assert len(sets) == 3 and all(len(samples) == 2 for samples in sets)
+    image, ids, sequence = sets[0][0]
+    assert image.shape == (1, 20, 30, 3) and abs(image.std() - 1) < 1e-3
+    assert np.mean(np.abs(np.diff(image, axis=1))) < 0.8, "smooth: neighbours are alike (white noise: 1.13)"
+    assert ids.dtype == np.int32 and ids.min() >= 0 and ids.max() < 8
+    assert sequence.shape == (1, 16, 4)
+    assert 0 <= sets[1][0][0].min() and sets[1][0][0].max() <= 1 and sets[2][0][0].max() > 100
+    again = synthetic_inputs(details, num_samples=2)
+    assert np.array_equal(again[2][1][0], sets[2][1][0])
