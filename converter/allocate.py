@@ -16,6 +16,7 @@ from tflite_smart.converter.recipe import SmartConfig, WeightConfig
 
 # Beyond 45 % rms error the buckets are wider than most weights, below 0.2 % they are finer than int8's.
 _LEAST_RELATIVE_ERROR, _MOST_RELATIVE_ERROR = 0.002, 0.45
+_SPATIAL_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,4 +86,10 @@ def _settings(weight: WeightInfo, chosen: WeightConfig, noise: float) -> TensorS
         channel_exponent=chosen.channel_exponent,
         codecs=chosen.codecs,
         objective=chosen.objective,
+        taps=_taps(weight),
     )
+
+
+def _taps(weight: WeightInfo) -> int:
+    """Elements of one output channel that see the same input channel: the spatial size of a 2-D filter (OHWI or 1HWC), else 1."""
+    return math.prod(weight.shape[1:3]) if weight.op_type in _SPATIAL_OPS else 1

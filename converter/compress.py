@@ -28,6 +28,7 @@ class TensorSettings:
         channel_exponent: see `buckets.bucket_steps`.
         codecs: names to choose from.
         objective: `size`, `balanced` or `latency`: how much decoding time counts in that choice.
+        taps: see `buckets.balance`; 0 rounds every weight for itself.
     """
 
     buckets: str = "uniform"
@@ -35,6 +36,7 @@ class TensorSettings:
     channel_exponent: float = 1.0
     codecs: tuple[str, ...] = ("raw", "bitpack", "rans", "sparse")
     objective: str = "size"
+    taps: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +128,10 @@ def _quantize(matrix: np.ndarray, settings: TensorSettings) -> tuple[np.ndarray,
         return ids, scales, "midrise"
     midrise = settings.buckets == "midrise"
     steps = buckets.bucket_steps(matrix, settings.relative_error, settings.channel_exponent)
-    return buckets.to_buckets(matrix, steps, midrise), steps, "midrise" if midrise else "uniform"
+    ids = buckets.to_buckets(matrix, steps, midrise)
+    if settings.taps:
+        buckets.balance(ids, matrix, steps, settings.taps, midrise)
+    return ids, steps, "midrise" if midrise else "uniform"
 
 
 def _errors(matrix: np.ndarray, ids: np.ndarray, scales: np.ndarray, value_kind: str) -> tuple[float, float]:

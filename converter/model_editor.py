@@ -16,6 +16,7 @@ import mmap
 import os
 import struct
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -50,6 +51,7 @@ class Model:
         unknown: what the file holds that the schema has no name for; see `unknown_fields`.
         archive: names and bytes of appended files.
         file_bytes: size of the file that was read.
+        address: where in memory it lies, for checks of alignment.
     """
 
     schema: schema.ModelT
@@ -57,6 +59,7 @@ class Model:
     unknown: list = dataclasses.field(default_factory=list)
     archive: list[tuple[zipfile.ZipInfo, bytes]] = dataclasses.field(default_factory=list)
     file_bytes: int = 0
+    address: int = 0
 
     @classmethod
     def read(cls, source: str | os.PathLike | bytes) -> "Model":
@@ -77,7 +80,7 @@ class Model:
         try:
             reader = schema.Model.GetRootAs(data)
             tree = schema.ModelT.InitFromObj(reader)
-            model = cls(tree, file_bytes=len(data))
+            model = cls(tree, file_bytes=len(data), address=np.frombuffer(data, np.uint8).ctypes.data)
             model.unknown = unknown_fields.find(reader, tree)
             model._adopt_outside_bytes(data)
             model.check()
@@ -90,9 +93,9 @@ class Model:
         model.archive = _read_archive(source, data)
         return model
 
-    def write(self, path: str | os.PathLike, overwrite: bool = False) -> int:
+    def write(self, path: str | os.PathLike, overwrite: bool = False, check: Callable[[str], None] | None = None) -> int:
         """Writes the model at once or not at all; returns its size in bytes. See `model_writer.write`."""
-        return model_writer.write(self, path, overwrite)
+        return model_writer.write(self, path, overwrite, check)
 
     # ---- looking things up
 

@@ -12,6 +12,7 @@ offsets from the end of what it builds, so `-d` is `d` bytes behind that end.
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable
 
 import flatbuffers
 import numpy as np
@@ -26,8 +27,11 @@ _LARGE_BYTES = 4096  # from here on the padding is too little to matter
 _FLATBUFFER_LIMIT = (1 << 31) - (1 << 16)  # offsets inside a flatbuffer are 31 bit; what lies outside of it has 64
 
 
-def write(model, path: str | os.PathLike, overwrite: bool = False) -> int:
+def write(model, path: str | os.PathLike, overwrite: bool = False, check: Callable[[str], None] | None = None) -> int:
     """Writes under a temporary name in the same folder, forces it to the disk and renames it. Returns the size in bytes.
+
+    Args:
+        check: called with the temporary path before the rename; if it raises, nothing is left behind.
 
     Raises:
         OutputExistsError: the file is there and `overwrite` is False.
@@ -42,6 +46,8 @@ def write(model, path: str | os.PathLike, overwrite: bool = False) -> int:
                 _append_archive(file, model.archive)
             file.flush()
             os.fsync(file.fileno())
+        if check is not None:
+            check(temporary)
         commit(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -17,6 +17,8 @@ _RANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "0 to 255": lambda noise: np.clip(64 * noise + 128, 0, 255),
 }
 _FREE_DIMENSION = 16  # length given to an axis that the model leaves open, the first (the batch) excepted
+_NEAR_DB = 6.0  # farther from the target the law is too rough to average with
+_LEAST_BUDGET, _MOST_BUDGET = 1e-5, 0.9
 _SMALLEST_VOCABULARY = 8  # a token id below this exists in any embedding table
 
 
@@ -76,51 +78,40 @@ class Probe:
         RuntimeError, ValueError: LiteRT can't run the model on such inputs.
     """
 
-    def __init__(self, open_interpreter: Callable, model, inputs: list[list[np.ndarray]] | None = None, num_samples: int = 4):
+    def __init__(self, open_interpreter: Callable, model, inputs: list[list[np.ndarray]] | None = None, num_samples: int = 12):
         self._open = open_interpreter
         interpreter = open_interpreter(model)
         self._sets = [inputs] if inputs else synthetic_inputs(interpreter.get_input_details(), num_samples)
         self._references = [_run(interpreter, samples) for samples in self._sets]
 
     def snr_db(self, candidate) -> float:
-        """The candidate's output SNR in dB, in the range of inputs that suits it best."""
+        """The candidate's output SNR in dB. The first call decides which range of inputs suits the model best; only that one is used from then on."""
         interpreter = self._open(candidate)
-        return max(output_snr_db(reference, _run(interpreter, samples)) for samples, reference in zip(self._sets, self._references))
+        figures = [output_snr_db(reference, _run(interpreter, samples)) for samples, reference in zip(self._sets, self._references)]
+        best = max(range(len(figures)), key=lambda index: figures[index])
+        self._sets, self._references = [self._sets[best]], [self._references[best]]
+        return figures[best]
 
 
-def search_budget(measure: Callable[[float], float], target_db: float, start: float, tolerance_db: float = 1.0, max_measurements: int = 4) -> tuple[float, float]:
-    """The error budget whose output SNR is `target_db`, by the secant method on decibels.
+def search_budget(measure: Callable[[float], float], target_db: float, start: float, num_measurements: int = 6) -> float:
+    """The error budget whose output SNR should be `target_db`.
 
-    For small errors the output's noise grows in proportion to the budget, 10 dB per factor of ten, which makes the first guess; one rounding more or less is
-    worth about 1 dB, so there is no point in a finer tolerance.
+    For small errors the output's noise grows in proportion to the budget: `snr = c - 10 log10(budget)`. Every measurement estimates c; how the roundings happen to fall makes it
+    scatter by 2 to 4 dB, so the result is the median of the estimates near the target and not the last word.
 
     Args:
-        measure: budget -> SNR in dB.
-        target_db, start, tolerance_db: what to reach, where to begin, how close is enough.
-
-    Returns:
-        The largest measured budget that is within `tolerance_db` below the target or better (else the smallest measured), and its SNR.
+        measure: budget -> SNR in dB; inf or nan ends the search, as there is nothing to trade then.
+        target_db, start: what to reach, where to begin.
     """
     budget, measured = start, []
-    for _ in range(max_measurements):
+    for _ in range(num_measurements):
         snr = measure(budget)
-        measured.append((budget, snr))
-        if abs(snr - target_db) <= tolerance_db or not math.isfinite(snr):
-            break
-        guess = budget * 10 ** (np.clip(snr - target_db, -20, 20) / _slope(measured))
-        budget = float(np.clip(guess, 1e-5, 0.9))
-        if any(math.isclose(budget, known, rel_tol=0.02) for known, _ in measured):
-            break
-    good = [pair for pair in measured if pair[1] >= target_db - tolerance_db]
-    return max(good) if good else min(measured)
-
-
-def _slope(measured: list[tuple[float, float]]) -> float:
-    """Decibels lost per factor of ten in the budget, from the last two measurements, within what noise in them leaves believable."""
-    if len(measured) < 2:
-        return 10.0
-    (b0, s0), (b1, s1) = measured[-2:]
-    return float(np.clip((s0 - s1) / math.log10(b1 / b0), 5.0, 20.0))
+        if not math.isfinite(snr):
+            return budget
+        measured.append((abs(snr - target_db), snr + 10 * math.log10(budget)))
+        near = [c for distance, c in measured if distance <= _NEAR_DB] or [min(measured)[1]]
+        budget = float(np.clip(10 ** ((np.median(near) - target_db) / 10), _LEAST_BUDGET, _MOST_BUDGET))
+    return budget
 
 
 def _noise(detail: Mapping, rng: np.random.Generator) -> np.ndarray:

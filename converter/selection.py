@@ -19,6 +19,8 @@ from tflite_smart.converter.passes.weight_inputs import refusal, weight_axis
 _PACKABLE = (schema.TensorType.FLOAT32, schema.TensorType.FLOAT16, schema.TensorType.INT8)
 # Smaller constants that are no weights (shapes, axes, biases) are not worth a line in the report.
 _REPORTED_BYTES = 1024
+# Last parts of the names of TensorFlow's operators that have weights, with their running numbers cut off.
+_WEIGHT_OPS = ("Conv", "Conv2D", "convolution", "separable_conv2d", "depthwise", "MatMul", "Tensordot", "conv2d_transpose", "embedding_lookup", "GatherV2", "Einsum")
 
 
 @dataclasses.dataclass(eq=False)
@@ -30,19 +32,20 @@ class Weight:
         tensors: `(subgraph, tensor index)` of all tensors that share it.
         sites: all its uses.
         info: what the allocation needs to know.
+        stored: the constant as the file holds it; a view.
+        layer: readable name for reports.
     """
 
     buffer: int
     tensors: list[tuple[schema.SubGraphT, int]]
     sites: list[Site]
     info: WeightInfo
-    stored_bytes: int
+    stored: np.ndarray
+    layer: str
 
-    def values(self, model: Model) -> np.ndarray:
+    def values(self) -> np.ndarray:
         """float32 or int8; a view where the file holds that type."""
-        subgraph, index = self.tensors[0]
-        values = model.values(subgraph.tensors[index])
-        return values if values.dtype == np.int8 else values.astype(np.float32, copy=False)
+        return self.stored if self.stored.dtype == np.int8 else self.stored.astype(np.float32, copy=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +81,7 @@ def find_weights(model: Model) -> tuple[list[Weight], list[LeftAlone]]:
                 raise _No("its bytes are also metadata")
             weights.append(_weight(model, buffer, tensors))
         except _No as reason:
-            if model.buffer_bytes(buffer) >= _REPORTED_BYTES:
+            if model.buffer_bytes(buffer) >= _REPORTED_BYTES and len(shape(_first(tensors))) > 1:
                 left_alone.append(_left_alone(model, tensors, str(reason)))
     order = {id(op): number for number, op in enumerate(op for graph in graphs for op in graph.subgraph.operators or ())}
     return sorted(weights, key=lambda weight: order[id(weight.sites[0].op)]), left_alone
@@ -143,17 +146,21 @@ def _weight(model: Model, buffer: int, tensors: list[tuple[_Graph, int]]) -> Wei
     sites = [site for graph, index in tensors for site in graph.sites(index)]
     if not sites:
         raise _No("nothing reads it")
-    tensor = tensors[0][0].subgraph.tensors[tensors[0][1]]
+    tensor = _first(tensors)
     axis = _common_axis(model, sites)
     views = {(graph.subgraph.tensors[index].type, _matrix(shape(graph.subgraph.tensors[index]), axis)) for graph, index in tensors}
     if len(views) > 1:
         raise _No("tensors of different types or shapes share its bytes")
-    if math.prod(shape(tensor)) == 0:
-        raise _No("it has no elements")
     names = [tensor_name(tensor)] + [_output_name(site) for site in sites]
     dtype = "int8" if tensor.type == schema.TensorType.INT8 else "float32"
     info = WeightInfo(tuple(dict.fromkeys(names)), model.op_name(sites[0].op), shape(tensor), axis, dtype)
-    return Weight(buffer, [(graph.subgraph, index) for graph, index in tensors], sites, info, model.buffer_bytes(buffer))
+    members = [(graph.subgraph, index) for graph, index in tensors]
+    return Weight(buffer, members, sites, info, model.values(tensor), layer_name(names[0]))
+
+
+def _first(tensors: list[tuple[_Graph, int]]) -> schema.TensorT:
+    graph, index = tensors[0]
+    return graph.subgraph.tensors[index]
 
 
 def _common_axis(model: Model, sites: list[Site]) -> int:
@@ -179,14 +186,22 @@ def _output_name(site: Site) -> str:
     return tensor_name(site.subgraph.tensors[int(site.op.outputs[0])])
 
 
+def layer_name(name: str) -> str:
+    """Path of the Keras layer behind a tensor's name, which lists all TensorFlow operators that went into it: `a/conv/Conv2D;a/bn/add` is `a/conv`."""
+    parts = [part for part in name.split(";") if part]
+    chosen = next((part for part in parts if part.split("/")[-1].rstrip("_0123456789") in _WEIGHT_OPS), parts[0] if parts else "")
+    path, _, last = chosen.rpartition("/")
+    return path if path and last.rstrip("_0123456789") in _WEIGHT_OPS else chosen
+
+
 def _left_alone(model: Model, tensors: list[tuple[_Graph, int]], reason: str) -> LeftAlone:
     graph, index = tensors[0]
-    tensor = graph.subgraph.tensors[index]
+    tensor = _first(tensors)
     readers = graph.consumers.get(index, ())
-    layer = tensor_name(graph.subgraph.tensors[int(readers[0][0].outputs[0])]) if readers and len(indices(readers[0][0].outputs)) else ""
+    layer = layer_name(tensor_name(tensor))
     op_type = model.op_name(readers[0][0]) if readers else ""
     dtype = NUMPY_TYPES[tensor.type].name if tensor.type in NUMPY_TYPES else type_name(tensor.type)
     return LeftAlone(tensor_name(tensor), layer, op_type, shape(tensor), dtype, model.buffer_bytes(tensor.buffer), reason)
 
 
-__all__ = ["LeftAlone", "Weight", "find_weights", "is_fused"]
+__all__ = ["LeftAlone", "Weight", "find_weights", "is_fused", "layer_name"]

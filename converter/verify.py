@@ -3,8 +3,8 @@
 Pure numbers: whoever calls it runs the models. Metrics per output, over all samples:
 
     max_abs   max |a - b|
-    relative  max |a - b| / max |a|       what a tolerance is compared with: it has no unit
-    snr_db    10 log10(sum a^2 / sum (a - b)^2)
+    relative  rms(a - b) / rms(a)         what a tolerance is compared with: it has no unit, and one near-tie of a softmax does not decide it
+    snr_db    10 log10(sum a^2 / sum (a - b)^2) = -20 log10(relative)
     cosine    a . b / (|a| |b|)
     top1      share of rows (last axis) whose largest element is at the same place; None for rows of one element
 
@@ -33,7 +33,7 @@ class OutputComparison:
     num_values: int
 
     def within(self, tolerance: float) -> bool:
-        """Whether the largest difference is at most `tolerance` times the largest output. 0 asks for equal values."""
+        """Whether the rms difference is at most `tolerance` times the rms output. 0 asks for equal values."""
         return self.relative <= tolerance
 
     def to_dict(self) -> dict:
@@ -46,7 +46,7 @@ class Comparer:
 
     def __init__(self, name: str):
         self.name = name
-        self._max_abs = self._peak = 0.0
+        self._max_abs = 0.0
         self._aa = self._bb = self._ab = self._dd = 0.0
         self._num_values = self._rows = self._same_rows = 0
         self._broken = False
@@ -71,7 +71,6 @@ class Comparer:
         if a.size:
             difference = a - b
             self._max_abs = max(self._max_abs, float(np.abs(difference).max()))
-            self._peak = max(self._peak, float(np.abs(a).max()))
             self._aa += float(a @ a)
             self._bb += float(b @ b)
             self._ab += float(a @ b)
@@ -93,7 +92,7 @@ class Comparer:
             return math.inf
         if self._max_abs == 0:
             return 0.0
-        return self._max_abs / self._peak if self._peak else math.inf
+        return math.sqrt(self._dd / self._aa) if self._aa else math.inf
 
     def _cosine(self) -> float:
         if self._dd == 0:

@@ -32,6 +32,8 @@ WEIGHT_INPUTS: dict[str, dict[int, int]] = {
     "SUB": {0: -1, 1: -1},
     "MUL": {0: -1, 1: -1},
     "DIV": {0: -1, 1: -1},
+    # What the branches read from outside is handed to them as inputs 1, 2, ...: tf.cond keeps its weights there.
+    "IF": {number: 0 for number in range(1, 64)},
 }  # fmt: skip
 
 _INTEGER = (schema.TensorType.INT8, schema.TensorType.INT16, schema.TensorType.UINT8)

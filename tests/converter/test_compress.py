@@ -36,7 +36,7 @@ def test_error_is_bounded_by_half_a_step(kind, error):
     values[3] = 0
     values[5] *= 100
     values[7, 0, 0, 0] = 50 * np.abs(values[7]).max()  # an outlier widens its own channel only, and is not clipped
-    compressed = compress_tensor(values, 0, TensorSettings(buckets=kind, relative_error=error))
+    compressed = compress_tensor(values, 0, TensorSettings(buckets=kind, relative_error=error, taps=0))
     expanded = expand_blob(compressed.blob, values.shape, 0)
     scales = PackedWeight.from_bytes(compressed.blob).scales
     bound = 0.5 * scales[:, None] * (1 + 1e-5)  # two float32 roundings of numbers up to 128 steps
@@ -166,3 +166,23 @@ def test_the_smallest_codec_wins():
     size = {name: len(compress.pack_ids(ids, 512, "integer", None, TensorSettings(codecs=(name,))).to_bytes()) for name in ("raw", "bitpack", "rans", "sparse")}
     assert compress.pack_ids(ids, 512, "integer", None).codec == min(size, key=size.get) == "rans"
     assert compress.pack_ids(ids, 512, "integer", None, TensorSettings(objective="latency")).codec == "bitpack"
+
+
+@pytest.mark.parametrize(("taps", "shape"), [(9, (40, 3, 3, 24)), (1, (40, 300)), (9, (1, 3, 3, 40))])
+@pytest.mark.parametrize("kind", ["uniform", "midrise"])
+def test_balanced_errors_cancel(kind, taps, shape):
+    """Per output and input channel the errors sum to within a step (half of it, and the same again from the carry); a moved weight errs by at most one step."""
+    values = weights(*shape)
+    axis = 3 if shape[0] == 1 else 0
+    matrix = to_matrix(values, axis)
+    plain, balanced = (
+        compress_tensor(values, axis, TensorSettings(buckets=kind, relative_error=0.2, taps=t)) for t in (0, taps)
+    )
+    scales = PackedWeight.from_bytes(balanced.blob).scales
+    error = [(matrix - to_matrix(expand_blob(c.blob, shape, axis), axis)) / scales[:, None] for c in (plain, balanced)]
+    groups = matrix.shape[1] // taps if taps > 1 else 1
+    sums = [np.abs(e.reshape(len(e), -1, groups).sum(axis=1)).max() for e in error]
+    assert sums[1] <= 1.01 < sums[0]
+    assert np.abs(error[1]).max() <= 1.0 + 1e-4
+    assert np.abs(error[1].sum(axis=1)).max() <= 0.51, "the carry keeps the whole channel within half a step"
+    assert np.square(error[1]).mean() < 1.35 * np.square(error[0]).mean(), "moving weights at the edge of their bucket costs little"

@@ -1,0 +1,42 @@
+# make demo    train a small Keras model, compress it, run it, print one table
+# make test    everything that decides whether a change is good
+# make clean   remove what the two made
+#
+# Each sets up its own environment in .venv. Everything that is downloaded, cached or built stays inside this folder.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+SOURCES := setup.cfg setup.py pyproject.toml \
+           $(shell find delegates -name '*.cc' -o -name '*.h' -o -name '*.inc' -o -name 'CMakeLists.txt' 2>/dev/null)
+
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export KERAS_HOME := $(CURDIR)/.cache/keras
+export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+# TensorFlow's start-up notes and the search for a GPU say nothing about this project.
+export TF_CPP_MIN_LOG_LEVEL := 2
+export CUDA_VISIBLE_DEVICES :=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: $(VENV)/.installed
+	$(BIN)/python samples/digits_demo.py
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+clean:
+	rm -rf $(VENV) .cache build dist *.egg-info .pytest_cache .hypothesis samples/out delegates/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Written last, so that an interrupted set-up starts again.
+$(VENV)/.installed: $(SOURCES)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[keras,test]'
+	touch $@

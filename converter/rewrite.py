@@ -1,0 +1,52 @@
+"""Puts the packed weights into the model: chooses the pass for every use of them and applies it. No numerics."""
+
+import json
+from collections.abc import Iterable
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_smart import __version__
+from tflite_smart.converter import control_dependencies
+from tflite_smart.converter.format import VERSION as FORMAT_VERSION
+from tflite_smart.converter.model_editor import Model
+from tflite_smart.converter.passes import FUSED, dequantize, expand
+from tflite_smart.converter.passes.base import OP_PREFIX, Encoding
+from tflite_smart.converter.selection import Weight, is_fused
+
+METADATA_ENTRY = "TFLITE_SMART"
+_REQUIRES = "the TFLite Smart delegate: pip install tflite_smart, then tflite_smart.Interpreter(path), or load the library that `tflite_smart delegate` names"
+
+
+def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], recipe: str) -> dict[int, str]:
+    """Edits the model in place; returns for every packed buffer the names of the operators of ours that read it."""
+    before = control_dependencies.operator_order(model)
+    runs_as = {weight.buffer: _rewrite_weight(model, weight, blob, encoding) for weight, blob, encoding in packed}
+    control_dependencies.renumber(model, before)
+    model.drop_unused_codes()
+    about = {"format_version": FORMAT_VERSION, "tool_version": __version__, "recipe": recipe, "requires": _REQUIRES}
+    model.set_metadata(METADATA_ENTRY, json.dumps(about, sort_keys=True).encode())
+    return runs_as
+
+
+def is_smart(model: Model) -> bool:
+    """Whether the model has operators of ours."""
+    return any(model.op_name(op).startswith(OP_PREFIX) for subgraph in model.schema.subgraphs for op in subgraph.operators or ())
+
+
+def _rewrite_weight(model: Model, weight: Weight, blob: bytes, encoding: Encoding) -> str:
+    # Everything is decided before the first edit, as edits change what there is to look at.
+    uses = [(site, FUSED[model.op_name(site.op)] if is_fused(model, site) else None, site.weight) for site in weight.sites]
+    edits = [expand.apply(model, site, encoding, seen) if kernel is None else kernel.apply(model, site, encoding) for site, kernel, seen in uses]
+    for subgraph, op in {id(site.dequantize): (site.subgraph, site.dequantize) for site in weight.sites if site.dequantize}.values():
+        dequantize.apply(subgraph, op)
+    model.set_buffer(weight.buffer, blob)
+    for subgraph, index in weight.tensors:
+        _make_packed(subgraph.tensors[index], len(blob))
+    return ", ".join(dict.fromkeys(edit.after.removeprefix(OP_PREFIX) for edit in edits))
+
+
+def _make_packed(tensor: schema.TensorT, size: int) -> None:
+    """The constant keeps its index, its name and its buffer, and becomes the bytes of the packed weight."""
+    tensor.type, tensor.shape, tensor.shapeSignature = schema.TensorType.UINT8, np.array([size], np.int32), None
+    tensor.quantization = None

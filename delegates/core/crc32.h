@@ -1,0 +1,15 @@
+// CRC-32 as in zlib (reflected polynomial 0xEDB88320).
+#ifndef TFLITE_SMART_CORE_CRC32_H_
+#define TFLITE_SMART_CORE_CRC32_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tflite_smart {
+
+// Continues `crc` (0 to begin) over `size` bytes, so Crc32(Crc32(0, a), b) is the CRC of a followed by b.
+uint32_t Crc32(uint32_t crc, const uint8_t* data, size_t size);
+
+}  // namespace tflite_smart
+
+#endif  // TFLITE_SMART_CORE_CRC32_H_

@@ -1,0 +1,41 @@
+// NOTE FROM THE LEAD (03:58): FORMAT.md sections 3, 4 (rans: own_rank/alias_rank, ascending ranks) and 5 changed; header is 40 bytes, padding 40. Re-read them;
+// format.h, coding.h and alias_tables.cc are already adapted; remove this note.
+// The constants of converter/FORMAT.md, in its order. tests/delegates/test_codecs.py compares them with converter/format.py.
+#ifndef TFLITE_SMART_CORE_FORMAT_H_
+#define TFLITE_SMART_CORE_FORMAT_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tflite_smart {
+
+static_assert(sizeof(void*) >= 4, "");
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "The packed weight is little-endian and is read in place: big-endian machines are not supported."
+#endif
+
+constexpr uint8_t kVersion = 0;
+constexpr uint32_t kLanes = 32;         // lanes of a row, channels of a panel
+constexpr uint32_t kHeaderBytes = 40;
+constexpr uint32_t kPaddingBytes = 40;  // zero bytes behind the payload: readable, never used
+constexpr uint32_t kCodebookSize = 256;
+constexpr uint32_t kSymbols = 16;       // of rANS; also the number of alias buckets
+constexpr uint32_t kSlots = 256;        // of rANS: the sum of the frequencies
+constexpr uint32_t kStateStart = 256;   // where the encoder starts and so where every lane must end
+constexpr uint32_t kStateBytes = 2 * kLanes;
+constexpr uint8_t kMaxBitpackBits = 7;
+constexpr uint8_t kMaxRansRawBits = 4;
+
+enum class Codec : uint8_t { kRaw = 0, kBitpack = 1, kRans = 2, kSparse = 3 };
+enum class ValueKind : uint8_t { kInteger = 0, kUniform = 1, kMidrise = 2, kCodebook = 3 };
+
+// Offsets in the header.
+namespace field {
+constexpr size_t kMagic = 0, kVersion = 4, kCodec = 5, kValueKind = 6, kRawBits = 7, kBase = 8, kNumSymbols = 9,
+                 kHasEscape = 10, kReserved = 11, kNumChannels = 12, kChannelElements = 16, kInnerElements = 20,
+                 kPanelsPerTile = 24, kPayloadBytes = 28, kPayloadCrc = 32, kHeaderCrc = 36;
+}  // namespace field
+
+}  // namespace tflite_smart
+
+#endif  // TFLITE_SMART_CORE_FORMAT_H_

@@ -1,0 +1,193 @@
+#include "core/packed.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "core/alias_tables.h"
+#include "core/crc32.h"
+
+namespace tflite_smart {
+namespace {
+
+uint32_t Load32(const uint8_t* p) {
+  uint32_t value;
+  std::memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+constexpr char kMend[] = "The file is damaged or was written by another version: convert the model again.";
+
+// `name` must be `expected`; the bytes say `received`.
+Status FieldError(const char* name, const char* expected, long long received) {
+  return MakeError(Code::kCorrupt, "packed weight: %s must be %s. Received: %s=%lld. %s", name, expected, name, received,
+                   kMend);
+}
+
+Status CheckMagicVersionReserved(const uint8_t* h) {
+  if (std::memcmp(h + field::kMagic, "TFSW", 4) != 0) {
+    return MakeError(Code::kCorrupt, "packed weight: magic must be 'TFSW'. Received: magic=0x%08x. %s", Load32(h), kMend);
+  }
+  if (h[field::kVersion] != kVersion) {
+    return MakeError(Code::kUnsupported, "packed weight: version must be %d. Received: version=%d. Convert the model again with this release.",
+                     kVersion, h[field::kVersion]);
+  }
+  if (h[field::kReserved] != 0) return FieldError("reserved", "0", h[field::kReserved]);
+  return Status();
+}
+
+// Fields whose rules depend on the codec.
+Status CheckCoding(const uint8_t* h) {
+  const uint8_t raw_bits = h[field::kRawBits], num_symbols = h[field::kNumSymbols], has_escape = h[field::kHasEscape];
+  if (h[field::kCodec] > 3) return FieldError("codec", "0..3", h[field::kCodec]);
+  if (h[field::kValueKind] > 3) return FieldError("value_kind", "0..3", h[field::kValueKind]);
+  const Codec codec = static_cast<Codec>(h[field::kCodec]);
+  const bool plain = codec == Codec::kRaw || codec == Codec::kSparse;
+  if (codec == Codec::kBitpack && raw_bits > kMaxBitpackBits) return FieldError("raw_bits", "0..7 for bitpack", raw_bits);
+  if (codec == Codec::kRans && raw_bits > kMaxRansRawBits) return FieldError("raw_bits", "0..4 for rans", raw_bits);
+  if (plain && raw_bits != 0) return FieldError("raw_bits", "0 for raw and sparse", raw_bits);
+  if (plain && h[field::kBase] != 0) return FieldError("base", "0 for raw and sparse", static_cast<int8_t>(h[field::kBase]));
+  if (codec == Codec::kRans && (num_symbols < 2 || num_symbols > kSymbols)) {
+    return FieldError("num_symbols", "2..16 for rans", num_symbols);
+  }
+  if (codec != Codec::kRans && num_symbols != 0) return FieldError("num_symbols", "0 unless the codec is rans", num_symbols);
+  if (has_escape > 1) return FieldError("has_escape", "0 or 1", has_escape);
+  if (has_escape && plain) return FieldError("has_escape", "0 for raw and sparse", has_escape);
+  if (has_escape && codec == Codec::kBitpack && raw_bits == 0) return FieldError("has_escape", "0 when raw_bits is 0", 1);
+  return Status();
+}
+
+Status CheckShape(const PackedWeight& w) {
+  if (w.num_channels == 0) return FieldError("num_channels", "at least 1", 0);
+  if (w.channel_elements == 0) return FieldError("channel_elements", "at least 1", 0);
+  if (w.inner_elements == 0 || w.channel_elements % w.inner_elements != 0) {
+    return FieldError("inner_elements", "a divisor of channel_elements", w.inner_elements);
+  }
+  if (w.panels_per_tile == 0 || w.panels_per_tile > w.num_panels) {
+    return FieldError("panels_per_tile", "1..ceil(num_channels / 32)", w.panels_per_tile);
+  }
+  return Status();
+}
+
+Status CheckFrequencies(const uint8_t* frequency, uint32_t num_symbols) {
+  uint32_t sum = 0;
+  for (uint32_t s = 0; s < kSymbols; ++s) {
+    if (s >= num_symbols && frequency[s] != 0) return FieldError("a frequency at or above num_symbols", "0", frequency[s]);
+    sum += frequency[s];
+  }
+  if (sum != kSlots) return FieldError("the sum of the frequencies", "256", sum);
+  return Status();
+}
+
+Status CheckFinite(const char* name, const float* values, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) {
+    if (!std::isfinite(values[i])) {
+      return MakeError(Code::kCorrupt, "packed weight: %s[%u] must be finite. Received: %s[%u]=%g. %s", name, i, name, i,
+                       static_cast<double>(values[i]), kMend);
+    }
+  }
+  return Status();
+}
+
+Status CheckTileIndex(const PackedWeight& w) {
+  if (w.tile_index[0] != 0) return FieldError("tile index[0]", "0", w.tile_index[0]);
+  if (w.tile_index[w.num_tiles] != w.payload_bytes) {
+    return FieldError("the tile index's last entry", "payload_bytes", w.tile_index[w.num_tiles]);
+  }
+  for (uint32_t t = 0; t < w.num_tiles; ++t) {
+    if (w.tile_index[t + 1] < w.tile_index[t]) return FieldError("the tile index", "ascending", w.tile_index[t + 1]);
+    const uint64_t bytes = w.tile_index[t + 1] - w.tile_index[t];
+    const uint64_t fixed = FixedTileBytes(w.codec, w.coding.raw_bits, w.tile_ids(t));
+    if (w.codec == Codec::kRaw ? bytes != fixed : bytes < fixed) {
+      return MakeError(Code::kCorrupt, "packed weight: tile %u must have %s %llu bytes. Received: bytes=%llu. %s", t,
+                       w.codec == Codec::kRaw ? "exactly" : "at least", static_cast<unsigned long long>(fixed),
+                       static_cast<unsigned long long>(bytes), kMend);
+    }
+  }
+  return Status();
+}
+
+Status CheckCrc(const char* name, uint32_t stored, uint32_t computed) {
+  if (stored == computed) return Status();
+  return MakeError(Code::kCorrupt, "packed weight: %s must be 0x%08x, the CRC-32 of its bytes. Received: %s=0x%08x. %s", name,
+                   computed, name, stored, kMend);
+}
+
+}  // namespace
+
+uint64_t FixedTileBytes(Codec codec, uint8_t raw_bits, uint64_t ids) {
+  const uint64_t rows = ids / kLanes + (ids % kLanes != 0);
+  switch (codec) {
+    case Codec::kRaw: return ids;
+    case Codec::kBitpack: return 4 * raw_bits * rows;
+    case Codec::kRans: return 4 * raw_bits * rows + kStateBytes;
+    case Codec::kSparse: return 4 * rows;
+  }
+  return 0;
+}
+
+Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
+  if (data == nullptr) return MakeError(Code::kInvalidArgument, "packed weight: data must not be null.");
+  if (size < kHeaderBytes + kPaddingBytes) return FieldError("size", "at least 80 bytes", static_cast<long long>(size));
+  if (reinterpret_cast<uintptr_t>(data) % alignof(float) != 0) {
+    return MakeError(Code::kInvalidArgument, "packed weight: data must be 4-byte aligned. Received: data=%p. Copy it to an aligned buffer.",
+                     static_cast<const void*>(data));
+  }
+  TFS_RETURN_IF_ERROR(CheckMagicVersionReserved(data));
+  TFS_RETURN_IF_ERROR(CheckCoding(data));
+
+  PackedWeight& w = *out;
+  w.codec = static_cast<Codec>(data[field::kCodec]);
+  w.value_kind = static_cast<ValueKind>(data[field::kValueKind]);
+  w.num_channels = Load32(data + field::kNumChannels);
+  w.channel_elements = Load32(data + field::kChannelElements);
+  w.inner_elements = Load32(data + field::kInnerElements);
+  w.panels_per_tile = Load32(data + field::kPanelsPerTile);
+  w.num_panels = w.num_channels / kLanes + (w.num_channels % kLanes != 0);
+  w.payload_bytes = Load32(data + field::kPayloadBytes);
+  TFS_RETURN_IF_ERROR(CheckShape(w));
+  w.num_tiles = w.num_panels / w.panels_per_tile + (w.num_panels % w.panels_per_tile != 0);
+
+  // All lengths in 64 bits, so that no field can wrap them round; only then do pointers follow.
+  const uint64_t codebook_bytes = w.value_kind == ValueKind::kCodebook ? 4 * kCodebookSize : 0;
+  const uint64_t frequency_bytes = w.codec == Codec::kRans ? kSymbols : 0;
+  const uint64_t scale_bytes = w.value_kind == ValueKind::kInteger ? 0 : 4ull * w.num_channels;
+  const uint64_t before_payload = kHeaderBytes + codebook_bytes + frequency_bytes + scale_bytes + 4ull * (w.num_tiles + 1ull);
+  const uint64_t expected = before_payload + w.payload_bytes + kPaddingBytes;
+  if (size != expected) {
+    return MakeError(Code::kCorrupt, "packed weight: size must be %llu bytes, as its header implies. Received: size=%llu. %s",
+                     static_cast<unsigned long long>(expected), static_cast<unsigned long long>(size), kMend);
+  }
+  const uint8_t* p = data + kHeaderBytes;
+  w.codebook = codebook_bytes ? reinterpret_cast<const float*>(p) : nullptr;
+  const uint8_t* frequency = p + codebook_bytes;
+  p = frequency + frequency_bytes;
+  w.scales = scale_bytes ? reinterpret_cast<const float*>(p) : nullptr;
+  w.tile_index = reinterpret_cast<const uint32_t*>(p + scale_bytes);
+  w.payload = data + before_payload;
+
+  uint32_t crc = Crc32(0, data, field::kHeaderCrc);
+  crc = Crc32(crc, data + kHeaderBytes, static_cast<size_t>(before_payload - kHeaderBytes));
+  TFS_RETURN_IF_ERROR(CheckCrc("header_crc", Load32(data + field::kHeaderCrc), crc));
+
+  const uint8_t raw_bits = data[field::kRawBits], num_symbols = data[field::kNumSymbols];
+  w.num_symbols = num_symbols;
+  w.coding = Coding();
+  w.coding.raw_bits = raw_bits;
+  w.coding.base = static_cast<int8_t>(data[field::kBase]);
+  w.coding.has_escape = data[field::kHasEscape] != 0;
+  w.coding.escape = static_cast<uint8_t>(w.codec == Codec::kRans ? num_symbols - 1 : (1 << raw_bits) - 1);
+  if (w.codec == Codec::kRans) {
+    TFS_RETURN_IF_ERROR(CheckFrequencies(frequency, num_symbols));
+    w.coding.tables = BuildAliasTables(frequency);
+  }
+  if (w.codebook != nullptr) TFS_RETURN_IF_ERROR(CheckFinite("codebook", w.codebook, kCodebookSize));
+  if (w.scales != nullptr) TFS_RETURN_IF_ERROR(CheckFinite("scales", w.scales, w.num_channels));
+  TFS_RETURN_IF_ERROR(CheckTileIndex(w));
+  const uint8_t* padding = w.payload + w.payload_bytes;
+  for (uint32_t i = 0; i < kPaddingBytes; ++i) {
+    if (padding[i] != 0) return FieldError("padding", "40 zero bytes", padding[i]);
+  }
+  return CheckCrc("payload_crc", Load32(data + field::kPayloadCrc), Crc32(0, w.payload, w.payload_bytes));
+}
+
+}  // namespace tflite_smart

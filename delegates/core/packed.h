@@ -1,0 +1,64 @@
+// A packed weight (converter/FORMAT.md), parsed and fully checked. It points into the caller's bytes and owns nothing.
+#ifndef TFLITE_SMART_CORE_PACKED_H_
+#define TFLITE_SMART_CORE_PACKED_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/coding.h"
+#include "core/format.h"
+#include "core/status.h"
+
+namespace tflite_smart {
+
+struct PackedWeight {
+  Codec codec;
+  ValueKind value_kind;
+  uint32_t num_channels;      // N
+  uint32_t channel_elements;  // K
+  uint32_t inner_elements;    // product of the axes after the channel axis
+  uint32_t panels_per_tile;
+  uint8_t num_symbols;        // of rans; else 0
+  uint32_t num_panels;
+  uint32_t num_tiles;
+  const float* codebook;      // 256 values, indexed by id + 128; null unless value_kind is kCodebook
+  const float* scales;        // num_channels values; null for kInteger
+  const uint32_t* tile_index; // num_tiles + 1 offsets into the payload
+  const uint8_t* payload;
+  uint32_t payload_bytes;
+  Coding coding;
+
+  uint64_t num_elements() const { return static_cast<uint64_t>(num_channels) * channel_elements; }
+
+  // Channels of panel p: 32, or fewer in the model's last panel.
+  uint32_t panel_width(uint32_t panel) const {
+    const uint32_t rest = num_channels - panel * kLanes;
+    return rest < kLanes ? rest : kLanes;
+  }
+
+  uint32_t first_panel(uint32_t tile) const { return tile * panels_per_tile; }
+  uint32_t tile_panels(uint32_t tile) const {
+    const uint32_t rest = num_panels - first_panel(tile);
+    return rest < panels_per_tile ? rest : panels_per_tile;
+  }
+  uint64_t tile_ids(uint32_t tile) const {
+    const uint64_t first = static_cast<uint64_t>(first_panel(tile)) * kLanes;
+    uint64_t channels = static_cast<uint64_t>(tile_panels(tile)) * kLanes;
+    if (first + channels > num_channels) channels = num_channels - first;
+    return channels * channel_elements;
+  }
+  uint64_t tile_rows(uint32_t tile) const { return tile_ids(tile) / kLanes + (tile_ids(tile) % kLanes != 0); }
+  const uint8_t* tile_begin(uint32_t tile) const { return payload + tile_index[tile]; }
+  const uint8_t* tile_end(uint32_t tile) const { return payload + tile_index[tile + 1]; }
+};
+
+// Checks everything in section 5 of FORMAT.md that can be checked without decoding, and allocates nothing. `data` must be
+// 4-byte aligned and outlive `out`. On error `out` must not be used.
+Status Open(const uint8_t* data, size_t size, PackedWeight* out);
+
+// Bytes at the start of a tile of `rows` rows that every tile of this coding has: planes, states. For `raw` the whole tile.
+uint64_t FixedTileBytes(Codec codec, uint8_t raw_bits, uint64_t ids);
+
+}  // namespace tflite_smart
+
+#endif  // TFLITE_SMART_CORE_PACKED_H_

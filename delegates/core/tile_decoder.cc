@@ -1,0 +1,102 @@
+#include "core/tile_decoder.h"
+
+#include <cstring>
+
+#include "kernels/isa.h"
+
+namespace tflite_smart {
+namespace {
+
+// Codecs with a function per instruction set; `raw` is a copy.
+DecodeRows RowDecoder(const DecodeKernels& kernels, Codec codec) {
+  switch (codec) {
+    case Codec::kRaw: return nullptr;
+    case Codec::kBitpack: return kernels.bitpack;
+    case Codec::kRans: return kernels.rans;
+    case Codec::kSparse: return kernels.sparse;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Status TileDecoder::Start(const PackedWeight& weight, uint32_t tile) {
+  if (tile >= weight.num_tiles) {
+    return MakeError(Code::kInvalidArgument, "tile decoder: tile must be below %u. Received: tile=%u.", weight.num_tiles, tile);
+  }
+  weight_ = &weight;
+  tile_ = tile;
+  rows_left_ = weight.tile_rows(tile);
+  const uint8_t* begin = weight.tile_begin(tile);
+  const uint8_t* end = weight.tile_end(tile);
+  const uint8_t* stream = begin;
+  if (weight.codec != Codec::kRaw) {  // Open() made sure that the fixed part fits, so the cast is exact.
+    stream += static_cast<size_t>(FixedTileBytes(weight.codec, weight.coding.raw_bits, weight.tile_ids(tile)));
+  }
+  state_.planes = begin;
+  state_.stream = stream;
+  state_.end = end;
+  state_.stream_bytes = static_cast<size_t>(end - stream);
+  state_.stream_read = 0;
+  state_.escapes_read = 0;
+  if (weight.codec == Codec::kRans) std::memcpy(state_.x, stream - kStateBytes, kStateBytes);
+  return Status();
+}
+
+Status TileDecoder::Take(uint64_t rows) {
+  if (rows > rows_left_) {
+    return MakeError(Code::kInvalidArgument, "tile decoder: rows must be at most %llu, what tile %u has left. Received: rows=%llu.",
+                     static_cast<unsigned long long>(rows_left_), tile_, static_cast<unsigned long long>(rows));
+  }
+  rows_left_ -= rows;
+  return Status();
+}
+
+Status TileDecoder::Next(uint64_t rows, int8_t* ids) {
+  TFS_RETURN_IF_ERROR(Take(rows));
+  if (weight_->codec == Codec::kRaw) {  // the last row may read, not use, bytes of the padding
+    const size_t bytes = static_cast<size_t>(rows) * kLanes;
+    std::memcpy(ids, state_.stream, bytes);
+    state_.stream += bytes;
+    return Status();
+  }
+  RowDecoder(*ActiveIsa().decode, weight_->codec)(weight_->coding, &state_, static_cast<size_t>(rows), ids);
+  return Status();
+}
+
+Status TileDecoder::NextPair(TileDecoder* a, TileDecoder* b, uint64_t rows, int8_t* ids_a, int8_t* ids_b) {
+  if (a->weight_ != b->weight_ || a->weight_->codec != Codec::kRans) {
+    TFS_RETURN_IF_ERROR(a->Next(rows, ids_a));
+    return b->Next(rows, ids_b);
+  }
+  TFS_RETURN_IF_ERROR(a->Take(rows));
+  TFS_RETURN_IF_ERROR(b->Take(rows));
+  TileState* const states[2] = {&a->state_, &b->state_};
+  int8_t* const ids[2] = {ids_a, ids_b};
+  ActiveIsa().decode->rans_pair(a->weight_->coding, states, static_cast<size_t>(rows), ids);
+  return Status();
+}
+
+Status TileDecoder::Finish() const {
+  if (rows_left_ != 0) {
+    return MakeError(Code::kInvalidArgument, "tile decoder: every row must be decoded before Finish(). Received: rows left=%llu.",
+                     static_cast<unsigned long long>(rows_left_));
+  }
+  if (weight_->codec == Codec::kRaw) return Status();
+  bool good = state_.stream_read + state_.escapes_read == state_.stream_bytes;
+  if (weight_->codec == Codec::kRans) {
+    for (uint32_t lane = 0; lane < kLanes; ++lane) good &= state_.x[lane] == kStateStart;
+  }
+  if (good) return Status();
+  return MakeError(Code::kCorrupt, "packed weight: tile %u must end where its header says. Received: another end or final state. "
+                   "The file is damaged: convert the model again.", tile_);
+}
+
+Status DecodeTile(const PackedWeight& weight, uint32_t tile, int8_t* ids) {
+  TileDecoder decoder;
+  TFS_RETURN_IF_ERROR(decoder.Start(weight, tile));
+  TFS_RETURN_IF_ERROR(decoder.Next(decoder.rows_left(), ids));
+  return decoder.Finish();
+}
+
+}  // namespace tflite_smart

@@ -1,0 +1,196 @@
+// The external-delegate door: what LiteRT and TensorFlow load with load_delegate("libtflite_smart_delegate.so", options).
+//
+// READ FIRST
+// * We claim the custom ops TFLiteSmart.* and nothing else: the rest still goes to XNNPACK, which the interpreter applies after us.
+// * Every node is claimed on its own. A partition of several nodes would have to bring its own memory for what lies between
+//   them; so all activations stay in the runtime's arena, where they share memory with everyone else's.
+// * The claimed nodes keep running when shapes change (kDelegateAllowsDynamicTensors); otherwise a resized input would take
+//   the delegate away and leave custom ops that nobody knows.
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include "doors/op.h"
+#include "doors/tflite_abi.h"
+#include "kernels/isa.h"
+
+#define TFS_PLUGIN extern "C" __attribute__((visibility("default")))
+
+namespace tflite_smart {
+namespace {
+
+constexpr int kMaxThreads = 256;
+constexpr char kKnownOptions[] = "num_threads (1..256), isa (scalar, avx2, avx512, neon)";
+
+struct DelegateData {
+  tfl::Delegate delegate = {};
+  int num_threads = 0;  // 0: what the interpreter recommends
+  std::mutex mutex;
+  std::unique_ptr<Runtime> runtime;  // made by the first interpreter that uses the delegate
+};
+
+// A claimed node: the op, and what messages about it need.
+struct Kernel {
+  std::unique_ptr<Op> op;
+  const char* op_name = "";
+  const char* weight_name = "";
+};
+
+tfl::Status Report(tfl::Context* context, const Kernel& kernel, const Status& status) {
+  if (status.ok()) return tfl::kOk;
+  context->ReportError(context, "%s '%s': %s", kernel.op_name, kernel.weight_name, status.message);
+  return tfl::kError;
+}
+
+// The name that a user knows: that of the weight's tensor, which the converter keeps.
+const char* WeightName(const tfl::Context& context, const tfl::Node& node) {
+  for (int i = 0; node.inputs != nullptr && i < node.inputs->size; ++i) {
+    const int index = node.inputs->data[i];
+    if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) continue;
+    const tfl::Tensor& tensor = context.tensors[index];
+    if (tensor.type == tfl::kUInt8 && tensor.allocation_type == tfl::kMmapRo && tensor.name != nullptr) return tensor.name;
+  }
+  return "?";
+}
+
+void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
+  const auto* params = reinterpret_cast<const tfl::DelegateParams*>(buffer);
+  auto* data = static_cast<DelegateData*>(params->delegate->data);
+  tfl::Node* node = nullptr;
+  tfl::Registration* registration = nullptr;
+  if (context->GetNodeAndRegistration(context, params->nodes_to_replace->data[0], &node, &registration) != tfl::kOk) return tfl::InitFailed();
+  std::unique_ptr<Kernel> kernel(new (std::nothrow) Kernel);
+  if (kernel == nullptr) return tfl::InitFailed();
+  kernel->op = MakeOp(registration->custom_name);
+  kernel->op_name = registration->custom_name;
+  kernel->weight_name = WeightName(*context, *node);
+  if (kernel->op == nullptr) return tfl::InitFailed();
+  if (Report(context, *kernel, kernel->op->Init(context, *node, data->runtime.get())) != tfl::kOk) return tfl::InitFailed();
+  return kernel.release();
+}
+
+void KernelFree(tfl::Context*, void* kernel) { delete static_cast<Kernel*>(kernel); }
+
+tfl::Status KernelPrepare(tfl::Context* context, tfl::Node* node) {
+  const Kernel& kernel = *static_cast<Kernel*>(node->user_data);
+  return Report(context, kernel, kernel.op->Prepare(context));
+}
+
+tfl::Status KernelInvoke(tfl::Context* context, tfl::Node* node) {
+  const Kernel& kernel = *static_cast<Kernel*>(node->user_data);
+  return Report(context, kernel, kernel.op->Invoke(context));
+}
+
+// Whether the interpreter in front of us looks like the structures of tflite_abi.h. Op::OpenWeight() looks at the tensors.
+bool CheckContext(tfl::Context* context) {
+  constexpr size_t kMaxTensors = size_t{1} << 26;
+  return context != nullptr && context->impl != nullptr && context->GetExecutionPlan != nullptr && context->ResizeTensor != nullptr &&
+         context->ReportError != nullptr && context->GetNodeAndRegistration != nullptr &&
+         context->ReplaceNodeSubsetsWithDelegateKernels != nullptr && context->tensors_size < kMaxTensors &&
+         (context->tensors_size == 0 || context->tensors != nullptr) && context->recommended_num_threads >= -1 &&
+         context->recommended_num_threads < (1 << 20);
+}
+
+// The nodes to claim; an error for a TFLiteSmart op that this library doesn't know.
+tfl::Status FindNodes(tfl::Context* context, std::vector<int>* nodes) {
+  tfl::IntArray* plan = nullptr;
+  if (context->GetExecutionPlan(context, &plan) != tfl::kOk || plan == nullptr) return tfl::kError;
+  for (int i = 0; i < plan->size; ++i) {
+    tfl::Node* node = nullptr;
+    tfl::Registration* registration = nullptr;
+    const int index = plan->data[i];
+    if (context->GetNodeAndRegistration(context, index, &node, &registration) != tfl::kOk) return tfl::kError;
+    if (registration->builtin_code != tfl::kBuiltinCustom || registration->custom_name == nullptr) continue;
+    if (std::strncmp(registration->custom_name, kOpPrefix, sizeof(kOpPrefix) - 1) != 0) continue;
+    // No look at the version: the runtime says 1 for every custom op it doesn't know itself. An op that changes gets another name.
+    if (MakeOp(registration->custom_name) == nullptr) {
+      context->ReportError(context, "TFLite Smart delegate: op must be one of %s. Received: %s. Install a newer tflite_smart.", OpNames(),
+                           registration->custom_name);
+      return tfl::kError;
+    }
+    nodes->push_back(index);
+  }
+  return tfl::kOk;
+}
+
+void MakeRuntime(DelegateData* data, int recommended_num_threads) {
+  std::lock_guard<std::mutex> lock(data->mutex);
+  if (data->runtime != nullptr) return;
+  int num_threads = data->num_threads > 0 ? data->num_threads : recommended_num_threads;
+  if (num_threads > kMaxThreads) num_threads = kMaxThreads;
+  data->runtime.reset(new (std::nothrow) Runtime(num_threads));
+}
+
+tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
+  if (!CheckContext(context)) return tfl::kDelegateError;  // not even ReportError can be trusted
+  auto* data = static_cast<DelegateData*>(delegate->data);
+  MakeRuntime(data, context->recommended_num_threads);
+  if (data->runtime == nullptr) return tfl::kError;
+
+  // Found before anything is replaced: the plan changes under us with every claimed node.
+  std::vector<int> nodes;
+  if (FindNodes(context, &nodes) != tfl::kOk) return tfl::kError;
+  tfl::Registration registration = {};
+  registration.init = KernelInit;
+  registration.free = KernelFree;
+  registration.prepare = KernelPrepare;
+  registration.invoke = KernelInvoke;
+  registration.custom_name = "TFLiteSmartDelegate";
+  registration.version = 1;
+  for (const int node : nodes) {
+    const tfl::IntArray one = {1, {node}};
+    const tfl::Status status = context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, &one, delegate);
+    if (status != tfl::kOk) return status;
+  }
+  return tfl::kOk;
+}
+
+// False if the pair is not understood.
+bool SetOption(const char* key, const char* value, DelegateData* data) {
+  if (std::strcmp(key, "num_threads") == 0) {
+    char* end = nullptr;
+    const long number = std::strtol(value, &end, 10);
+    if (end == value || *end != '\0' || number < 1 || number > kMaxThreads) return false;
+    data->num_threads = static_cast<int>(number);
+    return true;
+  }
+  // For tests and benchmarks. Holds for the whole process.
+  if (std::strcmp(key, "isa") == 0) return ForceIsa(value);
+  return false;
+}
+
+}  // namespace
+}  // namespace tflite_smart
+
+// Returns null after telling report_error (or the standard error stream, where the caller gives none) what was wrong.
+TFS_PLUGIN tflite_smart::tfl::Delegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values, size_t num_options,
+                                                                      void (*report_error)(const char*)) {
+  using tflite_smart::DelegateData;
+  std::unique_ptr<DelegateData> data(new (std::nothrow) DelegateData);
+  if (data == nullptr) return nullptr;
+  for (size_t i = 0; i < num_options; ++i) {
+    const char* key = keys[i] == nullptr ? "" : keys[i];
+    const char* value = values[i] == nullptr ? "" : values[i];
+    if (tflite_smart::SetOption(key, value, data.get())) continue;
+    const tflite_smart::Status error = tflite_smart::MakeError(
+        tflite_smart::Code::kInvalidArgument, "TFLite Smart delegate: options must be %s, this machine's. Received: %s=%s.",
+        tflite_smart::kKnownOptions, key, value);
+    if (report_error != nullptr) {
+      report_error(error.message);
+    } else {
+      std::fprintf(stderr, "%s\n", error.message);
+    }
+    return nullptr;
+  }
+  data->delegate.data = data.get();
+  data->delegate.Prepare = tflite_smart::DelegatePrepare;
+  data->delegate.flags = tflite_smart::tfl::kDelegateAllowsDynamicTensors;
+  return &data.release()->delegate;
+}
+
+TFS_PLUGIN void tflite_plugin_destroy_delegate(tflite_smart::tfl::Delegate* delegate) {
+  if (delegate != nullptr) delete static_cast<tflite_smart::DelegateData*>(delegate->data);
+}

@@ -1,0 +1,99 @@
+// The TFLiteSmart.* custom ops behind TFLite's C ABI: what every door that speaks it shares.
+//
+// An Op remembers the tensors of the node in the model, not those of the delegate's node: a runtime sorts the latter and drops duplicates.
+#ifndef TFLITE_SMART_DOORS_OP_H_
+#define TFLITE_SMART_DOORS_OP_H_
+
+#include <memory>
+
+#include "core/packed.h"
+#include "core/runtime.h"
+#include "doors/flexbuffer_reader.h"
+#include "doors/tflite_abi.h"
+
+namespace tflite_smart {
+
+constexpr char kOpPrefix[] = "TFLiteSmart.";
+
+// The custom options of a node. A key that is missing or has a value that it must not have is an error that names it; keys that nobody
+// asks for are ignored, so that a newer converter may add some.
+class Options {
+ public:
+  Status Parse(const void* data, int size);
+  Status Int(const char* key, int64_t min, int64_t max, int32_t* value) const;
+
+  // *index: the place of the string in `names`, which ends with null.
+  Status Choice(const char* key, const char* const* names, int* index) const;
+
+ private:
+  FlexMap map_;
+};
+
+class Op {
+ public:
+  virtual ~Op() = default;
+
+  // Once: reads the options, opens the packed weight, checks what can't change.
+  Status Init(tfl::Context* context, const tfl::Node& node, Runtime* runtime);
+
+  // Whenever shapes may have changed: checks them and resizes the output.
+  virtual Status Prepare(tfl::Context* context) = 0;
+  virtual Status Invoke(tfl::Context* context) = 0;
+
+ protected:
+  // Reads the options into the members of the op and checks them against `weight_`.
+  virtual Status ReadOptions(const Options& options) = 0;
+  virtual int PackedInput() const { return 1; }  // which input is the packed weight
+  virtual int MinInputs() const { return 2; }
+
+  // An input that must be there / the output. A missing optional one is null.
+  tfl::Tensor* Input(tfl::Context* context, int i) const;
+  tfl::Tensor* Output(tfl::Context* context) const { return &context->tensors[output_]; }
+
+  PackedWeight weight_;
+  Runtime* runtime_ = nullptr;
+
+ private:
+  static constexpr int kMaxInputs = 3;
+  Status OpenWeight(tfl::Context* context);
+
+  int inputs_[kMaxInputs];
+  int num_inputs_ = 0;
+  int output_ = 0;
+};
+
+// The op of that custom name, without the prefix too; null if there is none.
+std::unique_ptr<Op> MakeOp(const char* custom_name);
+
+// "Conv2D, DepthwiseConv2D, ...", for messages.
+const char* OpNames();
+
+// --- for the ops themselves
+
+constexpr int kMaxRank = 8;
+
+struct Shape {
+  int rank = 0;
+  int32_t dims[kMaxRank] = {};
+
+  int64_t elements() const;
+  bool operator==(const Shape& other) const;
+};
+
+// Error if the tensor is null, has another type or more than kMaxRank dimensions. `what` names it: "input", "bias".
+Status ReadShape(const tfl::Tensor* tensor, tfl::Type type, const char* what, Shape* shape);
+
+// Gives the output its shape if it has another one.
+Status Resize(tfl::Context* context, tfl::Tensor* tensor, const Shape& shape);
+
+// Error if the tensor's memory is not there or not as large as the shape. Call in Invoke, before using it.
+Status CheckMemory(const tfl::Tensor* tensor, const Shape& shape, const char* what);
+
+std::unique_ptr<Op> MakeConv2D(bool depthwise);
+std::unique_ptr<Op> MakeFullyConnected();
+std::unique_ptr<Op> MakeExpand();
+std::unique_ptr<Op> MakeGather();
+
+}  // namespace tflite_smart
+
+#endif  // TFLITE_SMART_DOORS_OP_H_

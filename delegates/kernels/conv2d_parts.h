@@ -1,0 +1,44 @@
+// What conv2d.cc and conv2d_lanes.cc share.
+#ifndef TFLITE_SMART_KERNELS_CONV2D_PARTS_H_
+#define TFLITE_SMART_KERNELS_CONV2D_PARTS_H_
+
+#include "kernels/conv2d.h"
+#include "kernels/float_kernels.h"
+
+namespace tflite_smart {
+
+// An output position and where its filter begins in the input.
+struct Position {
+  int32_t batch, y, x;
+
+  Position(const ConvGeometry& g, int64_t index)
+      : batch(static_cast<int32_t>(index / (static_cast<int64_t>(g.out_height) * g.out_width))),
+        y(static_cast<int32_t>(index / g.out_width % g.out_height)),
+        x(static_cast<int32_t>(index % g.out_width)) {}
+
+  void Advance(const ConvGeometry& g) {
+    if (++x < g.out_width) return;
+    x = 0;
+    if (++y < g.out_height) return;
+    y = 0;
+    ++batch;
+  }
+
+  const float* Image(const ConvGeometry& g, const float* input) const {
+    return input + static_cast<int64_t>(batch) * g.in_height * g.in_width * g.in_channels;
+  }
+  int32_t InputY(const ConvGeometry& g) const { return y * g.stride_height - g.pad_top; }
+  int32_t InputX(const ConvGeometry& g) const { return x * g.stride_width - g.pad_left; }
+};
+
+// Of the panel that begins at output channel `first_channel`.
+Epilogue PanelEpilogue(const ConvLayer& layer, uint32_t first_channel);
+
+// Groups that the panel of 32 channels at `first_channel` touches, at most; what decides between the two kernels.
+int32_t MaxGroupsPerPanel(const ConvGeometry& geometry);
+
+Status RunConv2DLanes(Runtime* runtime, const ConvLayer& layer);
+
+}  // namespace tflite_smart
+
+#endif  // TFLITE_SMART_KERNELS_CONV2D_PARTS_H_

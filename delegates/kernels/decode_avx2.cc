@@ -1,0 +1,78 @@
+// AVX2: what AVX-512 has instructions for is done with shuffles here. Escapes, which are rare, take a branch.
+#include "kernels/decode_x86-inl.h"
+
+namespace tflite_smart {
+namespace {
+
+// For 8 lanes: which of the next bytes each lane of the mask gets; 0x80 in the other lanes makes a shuffle yield 0.
+struct ExpandTable {
+  alignas(64) uint8_t index[256][8];
+
+  constexpr ExpandTable() : index() {
+    for (int mask = 0; mask < 256; ++mask) {
+      uint8_t next = 0;
+      for (int lane = 0; lane < 8; ++lane) index[mask][lane] = mask >> lane & 1 ? next++ : 0x80;
+    }
+  }
+};
+
+constexpr ExpandTable kExpand;
+
+// Two times 8 bytes as one register.
+TFS_INLINE __m128i LoadHalves(const uint8_t* low, const uint8_t* high) {
+  const __m128i half = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(low));
+  return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(half), reinterpret_cast<const __m64*>(high)));
+}
+
+struct Avx2 {
+  using Condition = __m256i;  // 0xFF or 0 in a lane
+
+  static TFS_INLINE Condition FromPlane(uint32_t plane) {
+    const __m256i lane_byte = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i lane_bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
+    const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int32_t>(plane)), lane_byte);
+    return _mm256_cmpeq_epi8(_mm256_and_si256(bytes, lane_bit), lane_bit);
+  }
+
+  static TFS_INLINE __m256i AppendPlane(__m256i codes, uint32_t plane) {
+    return _mm256_sub_epi8(_mm256_add_epi8(codes, codes), FromPlane(plane));
+  }
+
+  static TFS_INLINE Condition Equal(__m256i a, __m256i b) { return _mm256_cmpeq_epi8(a, b); }
+  static TFS_INLINE __m256i Choose(Condition condition, __m256i yes, __m256i no) { return Select(condition, yes, no); }
+  static TFS_INLINE uint32_t Mask(Condition condition) { return static_cast<uint32_t>(_mm256_movemask_epi8(condition)); }
+
+  // The bytes for the lanes of the mask, 0 in the others. Group g of 8 lanes starts behind the bytes of the groups below it.
+  static TFS_INLINE __m256i Expand(uint32_t mask, const uint8_t* p) {
+    const uint8_t* p1 = p + Count(mask & 0xFF);
+    const uint8_t* p2 = p + Count(mask & 0xFFFF);
+    const uint8_t* p3 = p + Count(mask & 0xFFFFFF);
+    const __m256i bytes = _mm256_set_m128i(LoadHalves(p2, p3), LoadHalves(p, p1));
+    const __m256i index = _mm256_set_m128i(LoadHalves(kExpand.index[mask >> 16 & 255], kExpand.index[mask >> 24]),
+                                           LoadHalves(kExpand.index[mask & 255], kExpand.index[mask >> 8 & 255]));
+    const __m256i second_half = _mm256_setr_epi64x(0, 0x0808080808080808, 0, 0x0808080808080808);
+    return _mm256_shuffle_epi8(bytes, _mm256_add_epi8(index, second_half));
+  }
+
+  static TFS_INLINE __m256i ExpandUp(__m256i into, Condition condition, const uint8_t* p) {
+    return Select(condition, Expand(Mask(condition), p), into);
+  }
+
+  static TFS_INLINE __m256i ExpandDown(__m256i into, Condition condition, const uint8_t* p) {
+    uint32_t mask = Mask(condition);
+    if (mask == 0) return into;
+    alignas(32) uint8_t ids[kLanes];
+    StoreIds(into, ids);
+    do {
+      ids[__builtin_ctz(mask)] = *--p;
+      mask &= mask - 1;
+    } while (mask != 0);
+    return LoadIds(ids);
+  }
+};
+
+}  // namespace
+
+extern const DecodeKernels kDecodeAvx2 = {X86<Avx2>::Bitpack, X86<Avx2>::Rans, X86<Avx2>::Sparse, X86<Avx2>::RansPair};
+
+}  // namespace tflite_smart

@@ -1,0 +1,104 @@
+// The row decoders in plain C++: the model for the other instruction sets, in the order of FORMAT.md section 4.
+#include <cstring>
+
+#include "kernels/decode.h"
+
+namespace tflite_smart {
+namespace {
+
+uint32_t LoadPlane(const uint8_t* p) {
+  uint32_t plane;
+  std::memcpy(&plane, p, sizeof(plane));
+  return plane;
+}
+
+// The code of every lane of a row, and the pointer moved on.
+void ReadPlanes(uint8_t raw_bits, const uint8_t** planes, uint8_t* codes) {
+  std::memset(codes, 0, kLanes);
+  for (uint32_t bit = 0; bit < raw_bits; ++bit, *planes += 4) {
+    const uint32_t plane = LoadPlane(*planes);
+    for (uint32_t lane = 0; lane < kLanes; ++lane) codes[lane] |= static_cast<uint8_t>((plane >> lane & 1) << bit);
+  }
+}
+
+size_t Clamp(size_t value, size_t limit) { return value < limit ? value : limit; }
+
+// The bytes of the stream for the next row.
+const uint8_t* RowStream(const TileState& state) { return state.stream + Clamp(state.stream_read, state.stream_bytes); }
+
+// Replaces the ids of the lanes in `mask` by the next ones of the escape list.
+void Escape(uint32_t mask, TileState* state, int8_t* ids) {
+  const uint8_t* escape = state->end - Clamp(state->escapes_read, state->stream_bytes);
+  for (uint32_t lane = 0; lane < kLanes; ++lane) {
+    if (mask >> lane & 1) {
+      ids[lane] = static_cast<int8_t>(*--escape);
+      ++state->escapes_read;
+    }
+  }
+}
+
+void Bitpack(const Coding& coding, TileState* state, size_t rows, int8_t* ids) {
+  for (; rows > 0; --rows, ids += kLanes) {
+    uint8_t codes[kLanes];
+    uint32_t escaped = 0;
+    ReadPlanes(coding.raw_bits, &state->planes, codes);
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      ids[lane] = static_cast<int8_t>(coding.base + codes[lane]);
+      escaped |= static_cast<uint32_t>(codes[lane] == coding.escape) << lane;
+    }
+    if (coding.has_escape && escaped != 0) Escape(escaped, state, ids);
+  }
+}
+
+void Rans(const Coding& coding, TileState* state, size_t rows, int8_t* ids) {
+  const AliasTables& t = coding.tables;
+  for (; rows > 0; --rows, ids += kLanes) {
+    uint8_t raw[kLanes];
+    uint32_t escaped = 0;
+    const uint8_t* const start = RowStream(*state);
+    const uint8_t* stream = start;
+    ReadPlanes(coding.raw_bits, &state->planes, raw);
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      uint32_t x = state->x[lane];
+      const uint32_t q = x >> 8, bucket = x >> 4 & 15, position = x & 15;
+      // Which of the two symbols of a bucket, and whether a byte is due, is as unpredictable as coin tosses: no branch on either.
+      const uint32_t own = 0u - (position < t.divider[bucket]);
+      const uint32_t symbol = (bucket & own) | (t.alias[bucket] & ~own);
+      const uint32_t rank = (position + ((t.own_rank[bucket] & own) | (t.alias_rank[bucket] & ~own))) & 255;
+      x = t.frequency[symbol] * q + rank;
+      const uint32_t refill = x < 256;
+      x = (x << 8 * refill) | (*stream & (0u - refill));
+      stream += refill;
+      state->x[lane] = static_cast<uint16_t>(x);
+      ids[lane] = static_cast<int8_t>(coding.base + (symbol << coding.raw_bits | raw[lane]));
+      escaped |= static_cast<uint32_t>(symbol == coding.escape) << lane;
+    }
+    state->stream_read += static_cast<size_t>(stream - start);
+    if (coding.has_escape && escaped != 0) Escape(escaped, state, ids);
+  }
+}
+
+void Sparse(const Coding&, TileState* state, size_t rows, int8_t* ids) {
+  for (; rows > 0; --rows, ids += kLanes, state->planes += 4) {
+    const uint32_t plane = LoadPlane(state->planes);
+    const uint8_t* const start = RowStream(*state);
+    const uint8_t* stream = start;
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      const bool set = plane >> lane & 1;
+      ids[lane] = set ? static_cast<int8_t>(*stream) : 0;
+      stream += set;
+    }
+    state->stream_read += static_cast<size_t>(stream - start);
+  }
+}
+
+void RansPair(const Coding& coding, TileState* const states[2], size_t rows, int8_t* const ids[2]) {
+  Rans(coding, states[0], rows, ids[0]);
+  Rans(coding, states[1], rows, ids[1]);
+}
+
+}  // namespace
+
+extern const DecodeKernels kDecodeScalar = {Bitpack, Rans, Sparse, RansPair};
+
+}  // namespace tflite_smart

@@ -1,0 +1,207 @@
+// The row decoders on 256-bit registers, for AVX2 and AVX-512: decode_avx2.cc and decode_avx512.cc supply the `Ops` that differ.
+//
+// READ FIRST
+// * 32 lanes are 32 bytes: codes, symbols and ids are one register; the rANS states are two, the plane of low bytes (the slots) and
+//   the plane of high bytes (the quotients). A refilled lane then is `high = low, low = next byte`: two blends.
+// * Every table look-up is one byte shuffle.
+// * Latency decides, as a row of rANS can't start before the last one has ended. So what follows for a bucket's own symbol and for
+//   its alias is looked up side by side, then chosen. Two tiles in one loop (RansPair) fill the gaps that remain.
+// * 256 bits even on AVX-512: the instructions that hand out bytes have a longer latency on 512-bit registers.
+#ifndef TFLITE_SMART_KERNELS_DECODE_X86_INL_H_
+#define TFLITE_SMART_KERNELS_DECODE_X86_INL_H_
+
+#include <immintrin.h>
+
+#include "kernels/decode.h"
+#include "kernels/select_loop.h"
+
+namespace tflite_smart {
+namespace {  // one copy per file, compiled with that file's flags: see isa.h
+
+// What Ops must have:
+//   Condition: one truth value a lane, as the instruction set likes it
+//   FromPlane(plane), Equal(a, b): make one;  Mask(condition): lane j as bit j;  Choose(condition, yes, no)
+//   AppendPlane(codes, plane): 2 * codes + bit j of the plane in lane j
+//   ExpandUp(into, condition, p): lanes where it holds, ascending, get p[0], p[1], ...; at most 32 bytes from p are read
+//   ExpandDown(into, condition, p): the same with p[-1], p[-2], ...
+
+TFS_INLINE size_t Clamp(size_t value, size_t limit) { return value < limit ? value : limit; }
+
+TFS_INLINE uint32_t LoadPlane(const uint8_t* p) {
+  uint32_t plane;
+  __builtin_memcpy(&plane, p, sizeof(plane));
+  return plane;
+}
+
+TFS_INLINE size_t Count(uint32_t mask) { return static_cast<size_t>(_mm_popcnt_u32(mask)); }
+
+TFS_INLINE __m256i LoadIds(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+TFS_INLINE void StoreIds(__m256i ids, void* p) { _mm256_storeu_si256(static_cast<__m256i*>(p), ids); }
+
+// The sixteen entries of a table in both halves of a register.
+TFS_INLINE __m256i Broadcast(const uint8_t* table) {
+  return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
+}
+
+TFS_INLINE __m256i Select(__m256i condition, __m256i yes, __m256i no) { return _mm256_blendv_epi8(no, yes, condition); }
+
+template <class Ops, int num_planes>
+TFS_INLINE __m256i AppendPlanes(__m256i codes, const uint8_t* planes) {
+  for (int bit = num_planes - 1; bit >= 0; --bit) codes = Ops::AppendPlane(codes, LoadPlane(planes + 4 * bit));
+  return codes;
+}
+
+template <class Ops>
+TFS_INLINE __m256i Escape(__m256i ids, typename Ops::Condition escaped, const TileState& state, size_t* escapes_read) {
+  const uint8_t* end = state.end - Clamp(*escapes_read, state.stream_bytes);
+  *escapes_read += Count(Ops::Mask(escaped));
+  return Ops::ExpandDown(ids, escaped, end);
+}
+
+template <class Ops>
+struct X86 {
+  template <int raw_bits, bool has_escape>
+  struct BitpackLoop {
+    static void Run(const Coding& coding, TileState* state, size_t rows, int8_t* ids) {
+      const __m256i base = _mm256_set1_epi8(coding.base), escape = _mm256_set1_epi8(static_cast<char>(coding.escape));
+      const uint8_t* planes = state->planes;
+      size_t escapes_read = state->escapes_read;
+      for (; rows > 0; --rows, ids += kLanes, planes += 4 * raw_bits) {
+        const __m256i codes = AppendPlanes<Ops, raw_bits>(_mm256_setzero_si256(), planes);
+        __m256i row = _mm256_add_epi8(codes, base);
+        if (has_escape) row = Escape<Ops>(row, Ops::Equal(codes, escape), *state, &escapes_read);
+        StoreIds(row, ids);
+      }
+      state->planes = planes;
+      state->escapes_read = escapes_read;
+    }
+  };
+
+  // What stays the same through a tile.
+  struct Tables {
+    __m256i divider, alias, own_rank, alias_rank, own_frequency, alias_frequency, base, escape;
+
+    TFS_INLINE explicit Tables(const Coding& coding)
+        : divider(Broadcast(coding.tables.divider)),
+          alias(Broadcast(coding.tables.alias)),
+          own_rank(Broadcast(coding.tables.own_rank)),
+          alias_rank(Broadcast(coding.tables.alias_rank)),
+          own_frequency(Broadcast(coding.tables.frequency)),
+          alias_frequency(_mm256_shuffle_epi8(own_frequency, alias)),
+          base(_mm256_set1_epi8(coding.base)),
+          escape(_mm256_set1_epi8(static_cast<char>(coding.escape))) {}
+  };
+
+  // What changes from row to row.
+  struct Lanes {
+    __m256i low, high;
+    size_t stream_read, escapes_read;
+    const uint8_t* planes;
+
+    TFS_INLINE explicit Lanes(const TileState& state)
+        : stream_read(state.stream_read), escapes_read(state.escapes_read), planes(state.planes) {
+      const __m256i a = LoadIds(state.x), b = LoadIds(state.x + 16), byte = _mm256_set1_epi16(255);
+      low = _mm256_packus_epi16(_mm256_and_si256(a, byte), _mm256_and_si256(b, byte));
+      high = _mm256_packus_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8));
+      low = _mm256_permute4x64_epi64(low, 0xD8);  // the pack works on 128-bit halves
+      high = _mm256_permute4x64_epi64(high, 0xD8);
+    }
+
+    TFS_INLINE void Store(TileState* state) const {
+      const __m256i l = _mm256_permute4x64_epi64(low, 0xD8), h = _mm256_permute4x64_epi64(high, 0xD8);
+      StoreIds(_mm256_unpacklo_epi8(l, h), state->x);
+      StoreIds(_mm256_unpackhi_epi8(l, h), state->x + 16);
+      state->stream_read = stream_read;
+      state->escapes_read = escapes_read;
+      state->planes = planes;
+    }
+  };
+
+  template <int raw_bits, bool has_escape>
+  static TFS_INLINE void RansRow(const Tables& t, const TileState& state, Lanes* lanes, int8_t* ids) {
+    const __m256i nibble = _mm256_set1_epi8(15), byte = _mm256_set1_epi16(255);
+    const __m256i bucket = _mm256_and_si256(_mm256_srli_epi16(lanes->low, 4), nibble);
+    const __m256i position = _mm256_and_si256(lanes->low, nibble);
+    const __m256i own = _mm256_cmpgt_epi8(_mm256_shuffle_epi8(t.divider, bucket), position);
+    const __m256i f = Select(own, _mm256_shuffle_epi8(t.own_frequency, bucket), _mm256_shuffle_epi8(t.alias_frequency, bucket));
+    const __m256i shift = Select(own, _mm256_shuffle_epi8(t.own_rank, bucket), _mm256_shuffle_epi8(t.alias_rank, bucket));
+    const __m256i rank = _mm256_add_epi8(position, shift);
+
+    // x = f * high + rank, in 16 bits for the lanes at even bytes and for those at odd bytes.
+    const __m256i q = lanes->high;
+    const __m256i even = _mm256_add_epi16(_mm256_mullo_epi16(_mm256_and_si256(f, byte), _mm256_and_si256(q, byte)),
+                                          _mm256_and_si256(rank, byte));
+    const __m256i odd = _mm256_add_epi16(_mm256_mullo_epi16(_mm256_srli_epi16(f, 8), _mm256_srli_epi16(q, 8)),
+                                         _mm256_srli_epi16(rank, 8));
+    const __m256i low = Select(byte, even, _mm256_slli_epi16(odd, 8));
+    const __m256i high = Select(byte, _mm256_srli_epi16(even, 8), odd);
+
+    const typename Ops::Condition refill = Ops::Equal(high, _mm256_setzero_si256());
+    lanes->low = Ops::ExpandUp(low, refill, state.stream + Clamp(lanes->stream_read, state.stream_bytes));
+    lanes->high = Ops::Choose(refill, low, high);
+    lanes->stream_read += Count(Ops::Mask(refill));
+
+    const __m256i symbol = Select(own, bucket, _mm256_shuffle_epi8(t.alias, bucket));
+    __m256i row = _mm256_add_epi8(AppendPlanes<Ops, raw_bits>(symbol, lanes->planes), t.base);
+    lanes->planes += 4 * raw_bits;
+    if (has_escape) row = Escape<Ops>(row, Ops::Equal(symbol, t.escape), state, &lanes->escapes_read);
+    StoreIds(row, ids);
+  }
+
+  template <int raw_bits, bool has_escape>
+  struct RansLoop {
+    static void Run(const Coding& coding, TileState* state, size_t rows, int8_t* ids) {
+      const Tables tables(coding);
+      const TileState fixed = *state;
+      Lanes lanes(fixed);
+      for (; rows > 0; --rows, ids += kLanes) RansRow<raw_bits, has_escape>(tables, fixed, &lanes, ids);
+      lanes.Store(state);
+    }
+  };
+
+  template <int raw_bits, bool has_escape>
+  struct RansPairLoop {
+    static void Run(const Coding& coding, TileState* const states[2], size_t rows, int8_t* const ids[2]) {
+      const Tables tables(coding);
+      const TileState fixed_a = *states[0], fixed_b = *states[1];
+      Lanes a(fixed_a), b(fixed_b);
+      int8_t *ids_a = ids[0], *ids_b = ids[1];
+      for (; rows > 0; --rows, ids_a += kLanes, ids_b += kLanes) {
+        RansRow<raw_bits, has_escape>(tables, fixed_a, &a, ids_a);
+        RansRow<raw_bits, has_escape>(tables, fixed_b, &b, ids_b);
+      }
+      a.Store(states[0]);
+      b.Store(states[1]);
+    }
+  };
+
+  static void Bitpack(const Coding& coding, TileState* state, size_t rows, int8_t* ids) {
+    SelectLoop<BitpackLoop, 8, DecodeRows>(coding)(coding, state, rows, ids);
+  }
+
+  static void Rans(const Coding& coding, TileState* state, size_t rows, int8_t* ids) {
+    SelectLoop<RansLoop, 5, DecodeRows>(coding)(coding, state, rows, ids);
+  }
+
+  static void RansPair(const Coding& coding, TileState* const states[2], size_t rows, int8_t* const ids[2]) {
+    SelectLoop<RansPairLoop, 5, DecodeRowsPair>(coding)(coding, states, rows, ids);
+  }
+
+  static void Sparse(const Coding&, TileState* state, size_t rows, int8_t* ids) {
+    const uint8_t* planes = state->planes;
+    size_t stream_read = state->stream_read;
+    for (; rows > 0; --rows, ids += kLanes, planes += 4) {
+      const uint32_t set = LoadPlane(planes);
+      const uint8_t* stream = state->stream + Clamp(stream_read, state->stream_bytes);
+      StoreIds(Ops::ExpandUp(_mm256_setzero_si256(), Ops::FromPlane(set), stream), ids);
+      stream_read += Count(set);
+    }
+    state->planes = planes;
+    state->stream_read = stream_read;
+  }
+};
+
+}  // namespace
+}  // namespace tflite_smart
+
+#endif  // TFLITE_SMART_KERNELS_DECODE_X86_INL_H_

@@ -1,0 +1,119 @@
+#include "kernels/isa.h"
+
+#include <atomic>
+#include <cstring>
+
+#if defined(TFS_X86)
+#include <cpuid.h>
+#elif defined(__arm__)
+#include <sys/auxv.h>
+#endif
+
+namespace tflite_smart {
+namespace {
+
+// Slowest first. CMakeLists.txt defines TFS_X86, TFS_NEON for the processors it builds for.
+const Isa kIsas[] = {
+    {"scalar", &kDecodeScalar, &kFloatScalar},
+#if defined(TFS_X86)
+    {"avx2", &kDecodeAvx2, &kFloatAvx2},
+    {"avx512", &kDecodeAvx512, &kFloatAvx512},
+#endif
+#if defined(TFS_NEON)
+    {"neon", &kDecodeNeon, &kFloatNeon},
+#endif
+};
+constexpr int kNumIsas = sizeof(kIsas) / sizeof(kIsas[0]);
+
+#if defined(TFS_X86)
+// CPUID itself, not __builtin_cpu_supports: that answers 0 to everything in a library built with zig.
+constexpr bool HasBits(unsigned value, unsigned bits) { return (value & bits) == bits; }
+
+struct Leaf {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  explicit Leaf(unsigned number) {
+    if (!__get_cpuid_count(number, 0, &eax, &ebx, &ecx, &edx)) *this = Leaf();
+  }
+
+ private:
+  Leaf() = default;
+};
+
+// Which registers the operating system saves: bits 1, 2 xmm and ymm; 5 to 7 the mask registers and zmm.
+unsigned SavedRegisters() {
+  constexpr unsigned kOsxsave = 1u << 27;
+  if (!HasBits(Leaf(1).ecx, kOsxsave)) return 0;
+  unsigned low, high;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
+}
+
+bool CpuHasAvx2() {  // everything that CMakeLists.txt allows in *_avx2.cc
+  constexpr unsigned kFma = 1u << 12, kPopcnt = 1u << 23, kBmi = 1u << 3, kAvx2 = 1u << 5, kBmi2 = 1u << 8, kLzcnt = 1u << 5;
+  return HasBits(SavedRegisters(), 0x06) && HasBits(Leaf(1).ecx, kFma | kPopcnt) && HasBits(Leaf(7).ebx, kBmi | kAvx2 | kBmi2) &&
+         HasBits(Leaf(0x80000001).ecx, kLzcnt);
+}
+
+bool CpuHasAvx512() {  // Ice Lake, Zen 4 and later
+  constexpr unsigned kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31, kVbmi = 1u << 1, kVbmi2 = 1u << 6;
+  return HasBits(SavedRegisters(), 0xe6) && HasBits(Leaf(7).ebx, kF | kDq | kBw | kVl) && HasBits(Leaf(7).ecx, kVbmi | kVbmi2);
+}
+#endif
+
+bool CpuHas(const char* name) {
+#if defined(TFS_X86)
+  if (std::strcmp(name, "avx2") == 0) return CpuHasAvx2();
+  if (std::strcmp(name, "avx512") == 0) return CpuHasAvx2() && CpuHasAvx512();
+#elif defined(__arm__)
+  constexpr unsigned long kHwcapVfpv4 = 1ul << 16, kHwcapNeon = 1ul << 12;
+  if (std::strcmp(name, "neon") == 0) {
+    const unsigned long capabilities = getauxval(AT_HWCAP);
+    return (capabilities & kHwcapNeon) != 0 && (capabilities & kHwcapVfpv4) != 0;
+  }
+#endif
+  (void)name;  // scalar everywhere; NEON is part of aarch64
+  return true;
+}
+
+const Isa* Find(const char* name) {
+  for (const Isa& isa : kIsas) {
+    if (std::strcmp(isa.name, name) == 0 && CpuHas(name)) return &isa;
+  }
+  return nullptr;
+}
+
+const Isa* Fastest() {
+  for (int i = kNumIsas - 1; i > 0; --i) {
+    if (CpuHas(kIsas[i].name)) return &kIsas[i];
+  }
+  return &kIsas[0];
+}
+
+std::atomic<const Isa*> active{nullptr};
+
+}  // namespace
+
+const Isa& ActiveIsa() {
+  const Isa* isa = active.load(std::memory_order_acquire);
+  if (isa == nullptr) {  // two threads may both get here: they store the same pointer
+    isa = Fastest();
+    active.store(isa, std::memory_order_release);
+  }
+  return *isa;
+}
+
+bool ForceIsa(const char* name) {
+  const Isa* isa = name == nullptr || *name == '\0' ? Fastest() : Find(name);
+  if (isa == nullptr) return false;
+  active.store(isa, std::memory_order_release);
+  return true;
+}
+
+const Isa* AvailableIsa(int i) {
+  for (const Isa& isa : kIsas) {
+    if (CpuHas(isa.name) && i-- == 0) return &isa;
+  }
+  return nullptr;
+}
+
+}  // namespace tflite_smart

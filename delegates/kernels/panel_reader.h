@@ -1,0 +1,44 @@
+// Reads a packed weight panel after panel as floats (or ids) in the order of the GEMM: values[k][32].
+#ifndef TFLITE_SMART_KERNELS_PANEL_READER_H_
+#define TFLITE_SMART_KERNELS_PANEL_READER_H_
+
+#include "core/tile_decoder.h"
+#include "kernels/float_kernels.h"
+
+namespace tflite_smart {
+
+class PanelReader {
+ public:
+  // Stands before the first k of `panel`. Panels of the same tile that lie before it have to be decoded and are dropped; `ids` is room
+  // for kMaxChunk * 32 of them, here and below.
+  Status Start(const PackedWeight& weight, uint32_t panel, int8_t* ids);
+
+  // Moves on to `panel`, which must not lie before where the reader stands, nor in another tile.
+  Status SkipTo(uint32_t panel, int8_t* ids);
+
+  // The next `count` k of the panel, at most what it has left, a multiple of 32 unless it is that. After its last k the reader
+  // stands before the next panel. Lanes past a narrow panel's width hold anything.
+  // values: room for count * 32. Only value + offset or codebook value: scales belong to the epilogue.
+  Status Read(uint32_t count, int8_t* ids, float* values);
+
+  // The same without the conversion; count is at most kMaxChunk. Lanes past a narrow panel's width hold 0.
+  Status ReadIds(uint32_t count, int8_t* ids);
+
+  // Read() of two readers that stand at the same k of different tiles of one weight: the decoder is faster with two.
+  static Status ReadPair(PanelReader* readers[2], uint32_t count, int8_t* const ids[2], float* const values[2]);
+
+ private:
+  Status BeginPanel();
+  Status EndPiece(uint32_t count);
+  void ToFloats(const int8_t* ids, uint32_t count, float* values) const;
+
+  TileDecoder decoder_;
+  const PackedWeight* weight_ = nullptr;
+  uint32_t panel_ = 0;
+  uint32_t left_ = 0;  // k that the panel has left
+  bool in_tile_ = false;
+};
+
+}  // namespace tflite_smart
+
+#endif  // TFLITE_SMART_KERNELS_PANEL_READER_H_

@@ -1,0 +1,60 @@
+// Cuts a layer in tasks and decodes each task's panels, piece by piece, into the scratch.
+//
+// READ FIRST: how a layer runs
+// * A task is some tiles x some output positions. Tiles share nothing, so they are the natural tasks; positions are cut too, and a
+//   tile decoded once per cut, where a layer has fewer tiles than the threads want.
+// * Inside a task some panels, a batch, are decoded together and kept as floats in the scratch, so that packing the input is paid once per
+//   batch and not once per panel.
+// * Where a few whole panels fit the scratch, a batch is as many consecutive panels as fit.
+// * Where k is longer, it is cut in pieces: decode piece 0 of all panels of the batch, run it over all the task's positions, the
+//   partial sums waiting in the output tensor, then piece 1 ... Panels of one tile can only be decoded one after the other, so
+//   the panels of such a batch come from different tiles ("lockstep", one reader each). If tiles hold several panels, a batch
+//   is one panel.
+#ifndef TFLITE_SMART_KERNELS_PANEL_SCHEDULE_H_
+#define TFLITE_SMART_KERNELS_PANEL_SCHEDULE_H_
+
+#include "core/runtime.h"
+#include "kernels/panel_reader.h"
+
+namespace tflite_smart {
+
+// One panel's k in the whole scratch.
+constexpr uint32_t kMaxPiece = kBatchFloats / kLanes;
+
+struct Schedule {
+  uint32_t piece;           // k decoded at once; a multiple of 32 unless it is all of k
+  uint32_t batch_panels;
+  bool lockstep;
+  uint32_t tiles_per_task;
+  uint32_t tile_tasks;
+  int64_t positions;
+  int64_t positions_per_task;
+  size_t num_tasks;         // tile_tasks x ceil(positions / positions_per_task)
+};
+
+// max_piece: a multiple of 32, at most kMaxPiece. position_step: rows of the kernel, so that only the last task has an odd number.
+Schedule MakeSchedule(const PackedWeight& weight, int64_t positions, int num_threads, uint32_t max_piece, uint32_t position_step);
+
+// What lies decoded in scratch->panels: panel first_panel + i at i * slot_k * 32 floats, k from `first_k`.
+struct Batch {
+  uint32_t first_panel;
+  uint32_t num_panels;
+  uint32_t slot_k;
+  uint32_t first_k;
+  uint32_t num_k;
+  bool last;  // no k follows: time for the epilogue
+  int64_t begin_position;
+  int64_t end_position;
+};
+
+// Runs all batches of task `task` through `multiply`.
+using Multiply = void (*)(const void* layer, const Batch& batch, Scratch* scratch);
+Status RunTask(const PackedWeight& weight, const Schedule& schedule, size_t task, Scratch* scratch, Multiply multiply,
+               const void* layer);
+
+// All tasks of a layer on the threads of `runtime`.
+Status RunSchedule(Runtime* runtime, const PackedWeight& weight, const Schedule& schedule, Multiply multiply, const void* layer);
+
+}  // namespace tflite_smart
+
+#endif  // TFLITE_SMART_KERNELS_PANEL_SCHEDULE_H_

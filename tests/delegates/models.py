@@ -1,0 +1,184 @@
+"""Small .tflite models around the TFLiteSmart ops, built by hand, for the tests of the delegate.
+
+They do not go through the converter, so that a test of the delegate can ask for what no converter would write.
+"""
+
+import dataclasses
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import flexbuffers
+
+from tflite_smart.converter.codecs import CODECS
+from tflite_smart.converter.compress import TensorSettings, choose_codec
+from tflite_smart.converter.format import PackedWeight, tile_count, tile_order
+
+_TYPES = {
+    "float32": schema.TensorType.FLOAT32,
+    "int8": schema.TensorType.INT8,
+    "uint8": schema.TensorType.UINT8,
+    "int32": schema.TensorType.INT32,
+    "int64": schema.TensorType.INT64,
+}
+
+
+def pack(ids, inner, *, value_kind="uniform", scales=None, codebook=None, codec="raw", panels_per_tile=1) -> PackedWeight:
+    """A packed weight of `ids` `(N, K)` with exactly the codec and tiles asked for."""
+    ids = np.ascontiguousarray(ids, np.int8)
+    if scales is None and value_kind != "integer":
+        scales = np.ones(len(ids), np.float32)
+    _, parameters, _ = choose_codec(ids, TensorSettings(codecs=(codec,)))
+    tiles = [
+        CODECS[codec].encode_tile(tile_order(ids, tile, panels_per_tile), parameters)
+        for tile in range(tile_count(len(ids), panels_per_tile))
+    ]
+    return PackedWeight(codec, value_kind, parameters, *ids.shape, inner, panels_per_tile, scales, codebook, tiles)
+
+
+def random_weight(rng, shape, axis, *, value_kind="uniform", codec="rans", panels_per_tile=1) -> PackedWeight:
+    """Gaussian ids with a few outliers for the escapes, and scales of a sensible size."""
+    n, k = shape[axis], int(np.prod(shape)) // shape[axis]
+    ids = np.clip(np.round(rng.normal(0, 5, (n, k))), -128, 127)
+    ids[rng.random((n, k)) < 0.01] = rng.choice([-128, -60, 60, 127])
+    scales = None if value_kind == "integer" else rng.uniform(0.01, 0.03, n).astype(np.float32)
+    codebook = rng.normal(0, 5, 256).astype(np.float32) if value_kind == "codebook" else None
+    inner = int(np.prod(shape[axis + 1 :]))
+    return pack(ids, inner, value_kind=value_kind, scales=scales, codebook=codebook, codec=codec, panels_per_tile=panels_per_tile)
+
+
+@dataclasses.dataclass
+class ModelBuilder:
+    """Collects tensors and operators of one subgraph.
+
+    Example:
+        model = ModelBuilder()
+        x = model.tensor("x", (1, 4, 4, 8))
+        y = model.tensor("y", (1, 4, 4, 8))
+        model.builtin("RELU", [x], [y])
+        content = model.build([x], [y])
+    """
+
+    def __post_init__(self):
+        self.model = schema.ModelT()
+        self.model.version = 3
+        self.model.buffers = [schema.BufferT()]
+        self.model.operatorCodes = []
+        self.graph = schema.SubGraphT()
+        self.graph.name = b"main"
+        self.graph.tensors = []
+        self.graph.operators = []
+        self.model.subgraphs = [self.graph]
+
+    def tensor(self, name, shape, dtype="float32", data=None, dynamic=False) -> int:
+        """Adds a tensor and returns its index. `data` makes it a constant; `dynamic` leaves the first dimension open."""
+        tensor = schema.TensorT()
+        tensor.name = name.encode()
+        tensor.shape = list(shape)
+        tensor.type = _TYPES[dtype]
+        tensor.buffer = 0
+        if dynamic:
+            tensor.shapeSignature = [-1, *shape[1:]]
+        if data is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(bytes(data), np.uint8)
+            tensor.buffer = len(self.model.buffers)
+            self.model.buffers.append(buffer)
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
+
+    def constant(self, name, values) -> int:
+        return self.tensor(name, values.shape, values.dtype.name, np.ascontiguousarray(values).tobytes())
+
+    def packed(self, name, blob) -> int:
+        """The constant that holds a packed weight: a PackedWeight or its bytes."""
+        blob = blob if isinstance(blob, bytes) else blob.to_bytes()
+        return self.tensor(name, (len(blob),), "uint8", blob)
+
+    def custom(self, name, inputs, outputs, options, version=1) -> None:
+        """Adds a custom op; `options` is a dict, or bytes that stand for it as they are."""
+        code = schema.OperatorCodeT()
+        code.builtinCode = schema.BuiltinOperator.CUSTOM
+        code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+        code.customCode = name.encode()
+        code.version = version
+        content = options if isinstance(options, bytes) else bytes(flexbuffers.Dumps(options))
+        operator = self._operator(code, inputs, outputs)
+        operator.customOptions = np.frombuffer(content, np.uint8)
+
+    def builtin(self, name, inputs, outputs, options=None) -> None:
+        """Adds a builtin op by its name in the schema; `options` is the schema's ...OptionsT."""
+        code = schema.OperatorCodeT()
+        code.builtinCode = getattr(schema.BuiltinOperator, name)
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+        code.version = 1
+        operator = self._operator(code, inputs, outputs)
+        if options is not None:
+            operator.builtinOptions = options
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
+
+    def build(self, inputs, outputs) -> bytes:
+        self.graph.inputs = list(inputs)
+        self.graph.outputs = list(outputs)
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(self.model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+    def _operator(self, code, inputs, outputs):
+        operator = schema.OperatorT()
+        operator.opcodeIndex = len(self.model.operatorCodes)
+        operator.inputs = list(inputs)
+        operator.outputs = list(outputs)
+        self.model.operatorCodes.append(code)
+        self.graph.operators.append(operator)
+        return operator
+
+
+CONV_OPTIONS = {
+    "stride_h": 1, "stride_w": 1, "dilation_h": 1, "dilation_w": 1, "padding": "SAME", "activation": "NONE",
+    "codec": "rans", "bits_per_weight": 5.25, "builtin_code": 3, "builtin_version": 1,
+}  # fmt: skip
+
+
+def conv_model(x_shape, weight, filter_shape, *, bias=None, depth_multiplier=None, dynamic=False, **options) -> bytes:
+    """One (depthwise) convolution. filter_shape: (h, w, channels per group); the output's shape is left to the delegate."""
+    model = ModelBuilder()
+    x = model.tensor("x", x_shape, dynamic=dynamic)
+    y = model.tensor("y", (1, 1, 1, weight.num_channels), dynamic=dynamic)
+    inputs = [x, model.packed("filter", weight), -1 if bias is None else model.constant("bias", bias)]
+    options = {**CONV_OPTIONS, "filter_h": filter_shape[0], "filter_w": filter_shape[1], **options}
+    if depth_multiplier is None:
+        model.custom("TFLiteSmart.Conv2D", inputs, [y], {**options, "filter_in": filter_shape[2]})
+    else:
+        model.custom("TFLiteSmart.DepthwiseConv2D", inputs, [y], {**options, "depth_multiplier": depth_multiplier})
+    return model.build([x], [y])
+
+
+def fully_connected_model(x_shape, weight, *, bias=None, keep_num_dims=0, activation="NONE", dynamic=False) -> bytes:
+    model = ModelBuilder()
+    x = model.tensor("x", x_shape, dynamic=dynamic)
+    y_shape = (*x_shape[:-1], weight.num_channels) if keep_num_dims else (1, weight.num_channels)
+    y = model.tensor("y", y_shape, dynamic=dynamic)
+    inputs = [x, model.packed("weights", weight), -1 if bias is None else model.constant("bias", bias)]
+    model.custom("TFLiteSmart.FullyConnected", inputs, [y], {"activation": activation, "keep_num_dims": keep_num_dims})
+    return model.build([x], [y])
+
+
+def expand_model(weight, shape, axis) -> bytes:
+    """Expand, triggered by the model's input, which comes back as the second output."""
+    dtype = "int8" if weight.value_kind == "integer" else "float32"
+    model = ModelBuilder()
+    x = model.tensor("x", (1, 4))
+    y = model.tensor("y", shape, dtype)
+    relu = model.tensor("relu", (1, 4))
+    model.custom("TFLiteSmart.Expand", [model.packed("weights", weight), x], [y], {"axis": axis})
+    model.builtin("RELU", [x], [relu])
+    return model.build([x], [y, relu])
+
+
+def gather_model(weight, row_shape, indices_shape, dtype="int32") -> bytes:
+    model = ModelBuilder()
+    indices = model.tensor("indices", indices_shape, dtype, dynamic=True)
+    y = model.tensor("y", (*indices_shape, *row_shape), dynamic=True)
+    model.custom("TFLiteSmart.Gather", [model.packed("table", weight), indices], [y], {"axis": 0})
+    return model.build([indices], [y])

@@ -1,0 +1,37 @@
+"""tflite_smart: Keras and TFLite models several times smaller, in the file and in RAM while they run.
+
+        import tflite_smart as ts
+        report = ts.convert("model.tflite", output="smart.tflite")
+        interpreter = ts.Interpreter("smart.tflite", num_threads=2)
+
+Names are loaded when they are first used: a Raspberry Pi that only runs models never imports the converter, and
+nothing here imports TensorFlow before a Keras model is converted.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "convert": "tflite_smart.converter.convert",
+    "ConversionReport": "tflite_smart.converter.convert",
+    "TFLiteSmartError": "tflite_smart.converter.errors",
+    "SmartConfig": "tflite_smart.converter.recipe",
+    "WeightConfig": "tflite_smart.converter.recipe",
+    "Interpreter": "tflite_smart.interpreter",
+    "load_delegate": "tflite_smart.interpreter",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tflite_smart' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,161 @@
+"""The command `tflite_smart`: what it accepts. What each verb does is in verbs.py.
+
+Exit codes: 0 good; 1 the answer is no (verify); 2 bad use or bad input, told in one line on standard error.
+"""
+
+import argparse
+import os
+import sys
+
+from tflite_smart import __version__
+from tflite_smart.converter.errors import TFLiteSmartError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser; every verb sets `run`, a function of the parsed arguments that returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="tflite_smart", description="Makes Keras and TFLite models several times smaller, in the file and in RAM while they run.",
+        epilog="tflite_smart VERB --help says more about each verb.")
+    parser.add_argument("--version", action="version", version=f"tflite_smart {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for add in (_convert, _inspect, _verify, _evaluate, _run, _benchmark, _expand, _delegate):
+        add(verbs)
+    return parser
+
+
+def _verb(verbs, name: str, help_text: str, description: str = "", json_flag: bool = True) -> argparse.ArgumentParser:
+    """Adds a verb whose work is the function of that name in verbs.py, imported only when it is asked for."""
+    def run(arguments: argparse.Namespace) -> int:
+        from tflite_smart import verbs as work
+        return getattr(work, name)(arguments)
+
+    verb = verbs.add_parser(name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}. {description}".strip())
+    verb.set_defaults(run=run)
+    if json_flag:
+        verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return verb
+
+
+def _convert(verbs) -> None:
+    verb = _verb(verbs, "convert", "compress a model", "The weights stay compressed in memory while the model runs with the delegate.")
+    verb.add_argument("model", metavar="MODEL", help=".keras, .h5, a SavedModel folder or .tflite")
+    verb.add_argument("-o", "--output", metavar="OUT", help="default: MODEL's name with the ending .smart.tflite")
+    verb.add_argument("--recipe", metavar="NAME|FILE.json", default="lossless_accuracy", help="what to do with which tensor (default: %(default)s)")
+    verb.add_argument("--calibration-data", metavar="X.npz", help="sample inputs, one array per input, first axis = samples")
+    verb.add_argument("--objective", choices=["size", "balanced", "latency"], help="how much decoding time counts when codecs are chosen")
+    _overwrite(verb)
+
+
+def _inspect(verbs) -> None:
+    verb = _verb(verbs, "inspect", "list the constant tensors of a .tflite: op, codec, bits per weight, bytes")
+    _tflite(verb)
+
+
+def _verify(verbs) -> None:
+    verb = _verb(verbs, "verify", "compare the outputs of two models on the same inputs",
+                 "Exit code 1 where an output differs by more than the tolerance.")
+    verb.add_argument("a", metavar="A", help="the model to trust, .tflite")
+    verb.add_argument("b", metavar="B", help="the model to check, .tflite")
+    verb.add_argument("--inputs", metavar="X.npz", help="one array per input, first axis = samples (default: random ones)")
+    verb.add_argument("--num-samples", type=_positive, default=16, metavar="N", help="random samples (default: %(default)s)")
+    verb.add_argument("--seed", type=int, default=0, help="of the random samples (default: %(default)s)")
+    verb.add_argument("--input-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of the random samples (default: standard normal for floats)")
+    verb.add_argument("--tolerance", type=_tolerance, default=0.1, metavar="T",
+                      help="rms difference allowed, as a part of A's rms output; 0 asks for equal values (default: %(default)s, 20 dB)")
+    verb.add_argument("--no-xnnpack", action="store_true", help="run the ops that are not ours with LiteRT's own kernels in both models: "
+                      "XNNPACK's integer kernels round differently")
+    _threads(verb)
+
+
+def _evaluate(verbs) -> None:
+    verb = _verb(verbs, "evaluate", "measure the top-1 and top-5 accuracy of a classifier")
+    _tflite(verb)
+    verb.add_argument("--data", required=True, metavar="X.npz", help="samples under the key x, labels under the key y")
+    _threads(verb)
+
+
+def _run(verbs) -> None:
+    verb = _verb(verbs, "run", "run a model on arrays")
+    _tflite(verb)
+    verb.add_argument("--input", required=True, metavar="X.npy", help=".npy, or .npz with one array per input; shapes as the model takes them")
+    verb.add_argument("--output", required=True, metavar="Y.npy", help=".npy, or .npz for a model with several outputs")
+    _overwrite(verb)
+    _threads(verb)
+
+
+def _benchmark(verbs) -> None:
+    verb = _verb(verbs, "benchmark", "measure cold start, latency, peak memory and file size",
+                 "Each model runs in its own process, in turn with those it is compared against.")
+    _tflite(verb)
+    verb.add_argument("--against", nargs="+", default=[], metavar="B", help="models to compare with; ratios are MODEL / B")
+    verb.add_argument("--num-runs", type=_positive, default=50, metavar="N", help="timed runs per process (default: %(default)s)")
+    verb.add_argument("--warmup-runs", type=_not_negative, default=5, metavar="N", help="runs before them (default: %(default)s)")
+    verb.add_argument("--rounds", type=_positive, default=3, metavar="N", help="processes per model (default: %(default)s)")
+    _threads(verb)
+
+
+def _expand(verbs) -> None:
+    verb = _verb(verbs, "expand", "turn a smart model back into one without custom ops", "For a device that can't load the delegate.")
+    _tflite(verb)
+    verb.add_argument("-o", "--output", required=True, metavar="OUT", help="path of the plain .tflite")
+    _overwrite(verb)
+
+
+def _delegate(verbs) -> None:
+    _verb(verbs, "delegate", "print the path of the delegate library", "For --external_delegate_path and load_delegate().")
+
+
+def _tflite(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("model", metavar="MODEL", help="a .tflite file")
+
+
+def _overwrite(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--overwrite", action="store_true", help="replace an existing output")
+
+
+def _threads(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--num-threads", type=_positive, default=1, metavar="N", help="default: %(default)s")
+
+
+def _number(text: str, kind, lowest, expected: str):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not value >= lowest:
+        raise argparse.ArgumentTypeError(f"must be {expected}. Received: {text}")
+    return value
+
+
+def _positive(text: str) -> int:
+    return _number(text, int, 1, "a whole number, at least 1")
+
+
+def _not_negative(text: str) -> int:
+    return _number(text, int, 0, "a whole number, at least 0")
+
+
+def _tolerance(text: str) -> float:
+    return _number(text, float, 0, "a number, at least 0")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except TFLiteSmartError as error:
+        # One line, whatever the message was made of.
+        print("tflite_smart:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Lists what a .tflite stores: one row per constant tensor that is compressed, or could be."""
+
+from dataclasses import asdict, dataclass
+import math
+
+from tflite_smart.converter.format import MAGIC, PackedWeight
+from tflite_smart.converter.model_editor import NUMPY_TYPES, Model, indices, shape, tensor_name, type_name
+from tflite_smart.converter.passes.base import OP_PREFIX
+
+# Plain constants up to this size (biases, shapes, scalars) are not worth a line.
+_MAX_HIDDEN_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class TensorRow:
+    """One constant. `plain_bytes` is what it takes, or would take, without compression.
+
+    `shape` of a packed weight is (output channels, weights of each), as FORMAT.md sees it; `codec` is None for a plain constant.
+    """
+
+    tensor: str
+    op: str
+    output: str
+    shape: tuple[int, ...]
+    type: str
+    codec: str | None
+    value_kind: str | None
+    bits_per_weight: float
+    plain_bytes: int
+    stored_bytes: int
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def inspect_model(path: str) -> list[TensorRow]:
+    """Returns the rows in the order of the operators; a buffer that several operators share is listed once.
+
+    Raises: ModelFormatError: not a whole .tflite. PackedWeightError: a packed weight is damaged.
+    """
+    model = Model.read(path)
+    rows, seen = [], set()
+    for subgraph in model.schema.subgraphs:
+        for op in subgraph.operators or ():
+            for index in indices(op.inputs):
+                tensor = subgraph.tensors[index] if index >= 0 else None
+                if tensor is not None and tensor.buffer not in seen and _worth_a_line(model, op, tensor):
+                    seen.add(tensor.buffer)
+                    rows.append(_row(model, subgraph, op, tensor))
+    return rows
+
+
+def _is_packed(model: Model, op, tensor) -> bool:
+    data = model.schema.buffers[tensor.buffer].data
+    return model.op_name(op).startswith(OP_PREFIX) and data is not None and bytes(data[:4]) == MAGIC
+
+
+def _worth_a_line(model: Model, op, tensor) -> bool:
+    return _is_packed(model, op, tensor) or model.buffer_bytes(tensor.buffer) > _MAX_HIDDEN_BYTES
+
+
+def _row(model: Model, subgraph, op, tensor) -> TensorRow:
+    name = model.op_name(op)
+    outputs = indices(op.outputs)
+    stored = model.buffer_bytes(tensor.buffer)
+    common = {"tensor": tensor_name(tensor), "op": name, "stored_bytes": stored,
+              "output": tensor_name(subgraph.tensors[outputs[0]]) if outputs else ""}
+    if _is_packed(model, op, tensor):
+        return _packed_row(PackedWeight.from_bytes(bytes(model.schema.buffers[tensor.buffer].data)), common)
+    elements = math.prod(shape(tensor))
+    dtype = NUMPY_TYPES.get(tensor.type)
+    return TensorRow(**common, shape=shape(tensor), type=type_name(tensor.type), codec=None, value_kind=None,
+                     bits_per_weight=8 * stored / max(elements, 1), plain_bytes=elements * dtype.itemsize if dtype else stored)
+
+
+def _packed_row(packed: PackedWeight, common: dict) -> TensorRow:
+    elements = packed.num_channels * packed.channel_elements
+    item_bytes = 1 if packed.value_kind == "integer" else 4
+    return TensorRow(**common, shape=(packed.num_channels, packed.channel_elements), type="int8" if item_bytes == 1 else "float32",
+                     codec=packed.codec, value_kind=packed.value_kind,
+                     bits_per_weight=8 * common["stored_bytes"] / elements, plain_bytes=elements * item_bytes)

@@ -1,0 +1,213 @@
+"""What each verb of the command line does: call the library, print one table or JSON, return the exit code."""
+
+from argparse import Namespace
+import collections
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+import dataclasses
+import json
+import os
+from pathlib import Path
+import sys
+import time
+
+import numpy as np
+
+from tflite_smart import arrays, files, tables
+from tflite_smart.converter.errors import OutputExistsError
+from tflite_smart.converter.model_writer import check_output
+
+
+def _print_json(value) -> None:
+    json.dump(value, sys.stdout, indent=2, allow_nan=False)
+    print()
+
+
+@contextmanager
+def _messages_aside():
+    """Sends what native libraries write to standard output to standard error, so that `--json | jq` works."""
+    sys.stdout.flush()
+    keep = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(keep, 1)
+        os.close(keep)
+
+
+def convert(arguments: Namespace) -> int:
+    from tflite_smart.converter.convert import convert as compress
+    from tflite_smart.converter.recipe import WeightConfig, resolve
+
+    output = arguments.output or _smart_name(arguments.model)
+    check_output(output, arguments.overwrite)
+    recipe = resolve(arguments.recipe)
+    if arguments.objective:
+        chosen = (recipe.global_config or WeightConfig()).merged(WeightConfig(objective=arguments.objective))
+        recipe = dataclasses.replace(recipe, global_config=chosen)
+    data = arrays.load_arrays(arguments.calibration_data) if arguments.calibration_data else None
+    start = time.perf_counter()
+    with _messages_aside(), tables.progress_bars() as progress, ThreadPoolExecutor(1) as aside:
+        # Deflating a large model takes seconds, and zlib leaves Python free meanwhile.
+        before = aside.submit(files.zipped_bytes, arguments.model) if arguments.model.endswith(".tflite") else None
+        report = compress(arguments.model, recipe=recipe, calibration_data=data, output=output,
+                          overwrite=arguments.overwrite, progress=progress)
+    seconds = time.perf_counter() - start
+    zipped = [before.result() if before else None, files.zipped_bytes(output)]
+    if arguments.json:
+        _print_json({**report.to_dict(), "zipped_bytes_before": zipped[0], "zipped_bytes_after": zipped[1], "total_seconds": seconds})
+    else:
+        _print_conversion(report, zipped, seconds)
+    return 0
+
+
+def _print_conversion(report, zipped: list, seconds: float) -> None:
+    weights = [sum(getattr(row, field) for row in report.rows) for field in ("bytes_before", "bytes_after")]
+    rows = [["file", *map(tables.size, (report.file_bytes_before, report.file_bytes_after)), tables.times_smaller(report.file_bytes_before, report.file_bytes_after)],
+            ["  of it weights", *map(tables.size, weights), tables.times_smaller(*weights)],
+            ["zipped download", tables.size(zipped[0]) if zipped[0] else "", tables.size(zipped[1]), tables.times_smaller(*zipped)],
+            ["tensors compressed", "", str(len(report.packed)), ""],
+            ["tensors left alone", "", str(len(report.skipped)), ""],
+            ["time", "", f"{seconds:.1f} s", ""]]
+    reasons = collections.Counter(row.skipped.split(":")[0] for row in report.skipped)
+    notes = [f"left alone: {count} tensor(s), {reason}" for reason, count in reasons.most_common()]
+    tables.print_table(f"{report.output} ({report.recipe})", ["", "before", "after", ""], rows,
+                       [*notes, *report.notes, "Per tensor: --json. It runs with tflite_smart.Interpreter, or any LiteRT that loads `tflite_smart delegate`."])
+
+
+def _smart_name(model: str) -> str:
+    path = Path(model.rstrip("/"))
+    return str(path.with_name((path.name if path.is_dir() else path.stem) + ".smart.tflite"))
+
+
+def inspect(arguments: Namespace) -> int:
+    from tflite_smart.inspect_model import inspect_model
+
+    rows = inspect_model(arguments.model)
+    if arguments.json:
+        _print_json({"model": arguments.model, "file_bytes": os.path.getsize(arguments.model), "tensors": [r.to_dict() for r in rows]})
+        return 0
+    before, after = sum(r.plain_bytes for r in rows), sum(r.stored_bytes for r in rows)
+    cells = [[tables.short_name(r.tensor), r.op, "x".join(map(str, r.shape)), r.codec or "-", f"{r.bits_per_weight:.2f}", tables.size(r.plain_bytes),
+              tables.size(r.stored_bytes)] for r in rows]
+    tables.print_table(arguments.model, ["tensor", "op", "shape", "codec", "bits/weight", "plain", "stored"], cells,
+                       [f"constants: {tables.size(before)} plain, {tables.size(after)} stored: {tables.times_smaller(before, after)}"])
+    return 0
+
+
+def verify(arguments: Namespace) -> int:
+    from tflite_smart.converter.verify import compare_runs
+    from tflite_smart.runner import Runner
+
+    with _messages_aside():
+        a, b = (Runner(path, arguments.num_threads, xnnpack=not arguments.no_xnnpack) for path in (arguments.a, arguments.b))
+        if arguments.inputs:
+            data = a.named(arrays.load_arrays(arguments.inputs))
+        else:
+            data = arrays.random_inputs(a.inputs, arguments.num_samples, arguments.seed, arguments.input_range)
+        results = compare_runs(a.real, lambda feed: b.real(b.from_other(a, feed)), a.batches(data))
+    good = all(r.within(arguments.tolerance) for r in results)
+    if arguments.json:
+        _print_json({"a": arguments.a, "b": arguments.b, "tolerance": arguments.tolerance, "within_tolerance": good,
+                     "outputs": [r.to_dict() for r in results]})
+    else:
+        cells = [[tables.short_name(r.name), f"{r.max_abs:.3g}", f"{r.relative:.3g}", tables.decibel(r.snr_db), f"{r.cosine:.6f}", tables.percent(r.top1),
+                  "yes" if r.within(arguments.tolerance) else "NO"] for r in results]
+        names = tables.model_names([arguments.a, arguments.b])
+        tables.print_table(f"{names[1]} against {names[0]}",
+                           ["output", "max abs", "relative rms", "SNR", "cosine", "top-1 agreement", f"within {arguments.tolerance:g}"], cells)
+    return 0 if good else 1
+
+
+def evaluate(arguments: Namespace) -> int:
+    from tflite_smart.evaluate import evaluate as accuracy_of
+    from tflite_smart.runner import Runner
+
+    data = arrays.load_arrays(arguments.data)
+    if not {"x", "y"} <= set(data):
+        raise arrays.InputError(f"{arguments.data}: must hold the keys x (samples) and y (labels). Received: {sorted(data)}. "
+                                "Save them with numpy.savez(file, x=..., y=...).")
+    with _messages_aside():
+        accuracy = accuracy_of(Runner(arguments.model, arguments.num_threads), data["x"], data["y"])
+    if arguments.json:
+        _print_json({"model": arguments.model, **accuracy.to_dict()})
+    else:
+        tables.print_table(f"{accuracy.num_samples} samples of {arguments.data}", ["model", "top-1", "top-5"],
+                           [[arguments.model, tables.percent(accuracy.top1), tables.percent(accuracy.top5)]])
+    return 0
+
+
+def run(arguments: Namespace) -> int:
+    from tflite_smart.runner import Runner
+
+    check_output(arguments.output, arguments.overwrite)
+    with _messages_aside():
+        runner = Runner(arguments.model, arguments.num_threads)
+        outputs = runner(runner.named(arrays.load_arrays(arguments.input)))
+    several = arguments.output.endswith(".npz")
+    if len(outputs) > 1 and not several:
+        raise OutputExistsError(f"{arguments.output}: must end in .npz for a model with {len(outputs)} outputs.")
+    with files.whole_file(arguments.output) as file:
+        np.savez(file, **outputs) if several else np.save(file, next(iter(outputs.values())))
+    rows = [{"output": name, "shape": list(a.shape), "dtype": str(a.dtype)} for name, a in outputs.items()]
+    if arguments.json:
+        _print_json({"model": arguments.model, "file": arguments.output, "outputs": rows})
+    else:
+        tables.print_table(arguments.output, ["output", "shape", "type"], [[r["output"], str(r["shape"]), r["dtype"]] for r in rows])
+    return 0
+
+
+def benchmark(arguments: Namespace) -> int:
+    from tflite_smart.benchmark import BenchmarkSettings, benchmark as measure
+
+    settings = BenchmarkSettings(arguments.num_threads, arguments.num_runs, arguments.warmup_runs, arguments.rounds)
+    with tables.progress_bars() as progress:
+        results = measure([arguments.model, *arguments.against], settings, lambda done, total: progress("measure", done, total))
+    ratios = [results[0].ratios(other) for other in results[1:]]
+    if arguments.json:
+        _print_json({"settings": dataclasses.asdict(settings), "models": [r.to_dict() for r in results],
+                     "ratios": [{"against": m, **r} for m, r in zip(arguments.against, ratios)]})
+        return 0
+    columns = {"file_bytes": "file", "zipped_bytes": "zipped", "peak_memory_bytes": "peak memory", "own_memory_bytes": "without code",
+               "cold_start_ms": "cold start", "latency_ms": "latency"}
+    names = tables.model_names([r.model for r in results])
+    cells = [[name, *[_figure(key, getattr(r, key)) for key in columns]] for name, r in zip(names, results)]
+    cells += [[f"{names[0]} / {name}", *[tables.ratio(r.get(key)) for key in columns]] for name, r in zip(names[1:], ratios)]
+    tables.print_table(f"{settings.num_threads} thread(s), medians of {settings.rounds} processes of {settings.num_runs} runs",
+                       ["model", *columns.values()], cells, _benchmark_notes(results))
+    return 0
+
+
+def _figure(key: str, value: float) -> str:
+    return tables.milliseconds(value) if key.endswith("_ms") else tables.size(value)
+
+
+def _benchmark_notes(results) -> list[str]:
+    notes = ["Peak memory: what opening and running added. Without code: less the pages of library code, a fixed cost."]
+    if not all(r.peak_was_reset for r in results):
+        notes.append("This system does not let a process reset its peak (/proc/self/clear_refs): the memory figures are lower bounds.")
+    if not all(r.pinned for r in results):
+        notes.append("The processes could not be pinned to CPUs.")
+    return notes
+
+
+def expand(arguments: Namespace) -> int:
+    from tflite_smart.converter.expand import expand as restore
+
+    check_output(arguments.output, arguments.overwrite)
+    restore(arguments.model, arguments.output, overwrite=arguments.overwrite)
+    before, after = os.path.getsize(arguments.model), os.path.getsize(arguments.output)
+    if arguments.json:
+        _print_json({"model": arguments.model, "output": arguments.output, "smart_bytes": before, "file_bytes": after})
+    else:
+        tables.print_table("", ["file", "size"], [[arguments.model, tables.size(before)], [arguments.output, tables.size(after)]])
+    return 0
+
+
+def delegate(arguments: Namespace) -> int:
+    from tflite_smart.interpreter import delegate_path
+
+    path = delegate_path()
+    _print_json({"library": path}) if arguments.json else print(path)
+    return 0
