@@ -5,12 +5,13 @@ Memory: the model is mapped, not read, and weights are encoded one after the oth
 
 import contextlib
 import dataclasses
+import math
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from tflite_smart.converter import check, from_keras, model_writer, unknown_fields
+from tflite_smart.converter import check, from_keras, model_writer, search, unknown_fields
 from tflite_smart.converter.allocate import Skip, allocate
 from tflite_smart.converter.compress import TensorSettings, compress_tensor
 from tflite_smart.converter.errors import UnsupportedModelError
@@ -21,8 +22,10 @@ from tflite_smart.converter.report import ConversionReport, TensorRow
 from tflite_smart.converter.rewrite import is_smart, rewrite
 from tflite_smart.converter.selection import LeftAlone, Weight, find_weights
 
-# What an operator of ours adds to the file: its own table and options, and the tables of a tensor. A weight must gain more than that.
-_OPERATOR_BYTES = 320
+# What an operator of ours adds to the file: its table and options, the table of a tensor, padding. A weight must gain more than that for every operator.
+_OPERATOR_BYTES = 256
+# What the first one adds: the metadata entry and operator codes.
+_FILE_BYTES = 512
 
 Progress = Callable[[str, int, int], None]
 
@@ -84,9 +87,13 @@ def convert(
         if is_smart(editable):
             raise UnsupportedModelError(f"{_source_name(model)}: model must not be compressed yet. Received: one with TFLiteSmart operators. Run `tflite_smart expand` on it first.")
         target = os.path.join(folder, "smart.tflite") if output is None else os.fspath(output)
+        fidelity = _search(source, editable.file_bytes, config, calibration_data, folder, clock) if _has_target(editable, config) else None
+        if fidelity is not None:
+            config = dataclasses.replace(config, error_budget=fidelity.error_budget)
+            notes += [fidelity.note] if fidelity.note else []
         planned, left_alone = plan(editable, config)
         with clock.phase("encode", len(planned)) as step:
-            encoded = [step(encode(entry)) for entry in planned]
+            encoded = _worth_it([step(encode(entry)) for entry in planned])
         packed = [entry for entry in encoded if entry.blob]
         with clock.phase("write", 1):
             runs_as = rewrite(editable, [(entry.weight, entry.blob, _encoding(entry)) for entry in packed], config.name)
@@ -96,10 +103,13 @@ def convert(
                 check.check_file(path, packed, step)
 
         notes += [f"kept without knowing its meaning: {field}" for field in unknown_fields.describe(editable.unknown)]
+        if not packed:
+            notes.append("nothing was packed: the output is the model as it was, and needs no delegate")
         size = editable.write(target, overwrite, check_written)
+        snr = _measure(fidelity, target, clock)
     rows = [_row(entry, runs_as.get(entry.weight.buffer, "")) for entry in encoded] + [_left_alone_row(entry) for entry in left_alone]
     return ConversionReport(
-        _source_name(model), None if output is None else os.fspath(output), config.name, rows, editable.file_bytes, size, dict(clock.seconds), notes
+        _source_name(model), None if output is None else os.fspath(output), config.name, rows, editable.file_bytes, size, dict(clock.seconds), notes, config.error_budget, snr
     )
 
 
@@ -108,6 +118,39 @@ def plan(model: Model, config: SmartConfig) -> tuple[list[Planned], list[LeftAlo
     weights, left_alone = find_weights(model)
     decisions = allocate([weight.info for weight in weights], config)
     return [Planned(weight, decision) for weight, decision in zip(weights, decisions)], left_alone
+
+
+def _has_target(model: Model, config: SmartConfig) -> bool:
+    """Whether there is a fidelity to aim at and a float weight that the budget decides on."""
+    return config.target_snr_db is not None and any(
+        isinstance(entry.decision, TensorSettings) and entry.decision.buckets not in ("integer", "binary") for entry in plan(model, config)[0]
+    )
+
+
+def _search(source, file_bytes: int, config: SmartConfig, calibration_data, folder: str, clock: "_Clock") -> search.Fidelity:
+    """The error budget for the recipe's target, from candidates that are written, run and thrown away."""
+    path = os.path.join(folder, "candidate.tflite")
+
+    def write_candidate(candidate: SmartConfig) -> str:
+        model = Model.read(source)
+        planned, _ = plan(model, candidate)
+        decisions = search.fast_settings([entry.decision for entry in planned])
+        encoded = [encode(Planned(entry.weight, decision)) for entry, decision in zip(planned, decisions)]
+        rewrite(model, [(entry.weight, entry.blob, _encoding(entry)) for entry in encoded if entry.blob], candidate.name)
+        model.write(path, overwrite=True)
+        return path
+
+    with clock.phase("measure fidelity", search.num_measurements(file_bytes)) as step:
+        return search.find_budget(source, file_bytes, config, calibration_data, write_candidate, step)
+
+
+def _measure(fidelity: search.Fidelity | None, path: str, clock: "_Clock") -> float | None:
+    """Output SNR of the written model in dB, where there is a probe to tell."""
+    if fidelity is None or fidelity.probe is None:
+        return None
+    with clock.phase("measure result", 1):
+        snr = fidelity.probe.snr_db(path)
+    return snr if math.isfinite(snr) else None
 
 
 def encode(planned: Planned) -> Encoded:
@@ -126,6 +169,14 @@ def encode(planned: Planned) -> Encoded:
     return Encoded(weight, result.blob, result.codec, result.value_kind, result.bits_per_weight, result.max_error, result.relative_error, digest)
 
 
+def _worth_it(encoded: list[Encoded]) -> list[Encoded]:
+    """Leaves a model alone whose weights together gain less than what marks it as ours."""
+    gain = sum(entry.weight.stored.nbytes - len(entry.blob) - _OPERATOR_BYTES * len(entry.weight.sites) for entry in encoded if entry.blob)
+    if gain > _FILE_BYTES:
+        return encoded
+    return [Encoded(entry.weight, skipped=entry.skipped or "the whole file would not shrink") for entry in encoded]
+
+
 def _as_tflite(model: object, folder: str) -> tuple[str | os.PathLike | bytes, list[str]]:
     """Path or bytes of a .tflite, and notes on how it came about."""
     if not from_keras.is_keras_source(model):
@@ -141,7 +192,7 @@ def _source_name(model: object) -> str:
 
 
 def _encoding(entry: Encoded) -> Encoding:
-    return Encoding(entry.codec, entry.bits_per_weight, entry.weight.info.axis)
+    return Encoding(entry.codec, entry.weight.info.axis)
 
 
 def _row(entry: Encoded, runs_as: str) -> TensorRow:

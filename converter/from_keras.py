@@ -76,7 +76,8 @@ def _routes(tf, source, folder: str):
     lite = tf.lite.TFLiteConverter
     if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
         path = os.fspath(source)
-        fixed = lambda: lite.from_concrete_functions([_fixed_signature(tf, path)])  # noqa: E731
+        # Only one that Keras 2 saved can be traced again with another batch size; the functions of the others have theirs built in.
+        fixed = (lambda: _fixed_tf_keras(tf, _load(path))) if os.path.exists(os.path.join(path, "keras_metadata.pb")) else None  # noqa: E731
         return path, _three_ways(tf, lambda: lite.from_saved_model(path), fixed)
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"model {getattr(source, 'name', type(source).__name__)}"
     model = _load(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else source
@@ -88,7 +89,7 @@ def _routes(tf, source, folder: str):
     if kind == "keras":
         fixed = lambda: lite.from_saved_model(_export_fixed(tf, model, folder))  # noqa: E731
     else:
-        fixed = lambda: lite.from_concrete_functions([tf.function(model).get_concrete_function(_fixed_specs(tf, model))], model)  # noqa: E731
+        fixed = lambda: _fixed_tf_keras(tf, model)  # noqa: E731
     return name, _three_ways(tf, lambda: lite.from_keras_model(model), fixed)
 
 
@@ -99,11 +100,12 @@ def _three_ways(tf, free, fixed):
         converter._experimental_lower_tensor_list_ops = False
         return converter
 
-    return [
+    ways = [
         (None, free),
         ("batch size fixed to 1: the model has loops (LSTM, GRU) that TFLite can't convert with a free batch size", fixed),
-        ("uses TensorFlow operators (SELECT_TF_OPS): the app must link the flex delegate as well", flex),
+        ("uses TensorFlow operators (SELECT_TF_OPS): it runs only where the flex delegate is linked, not in LiteRT's Python interpreter", flex),
     ]
+    return [(note, way) for note, way in ways if way is not None]
 
 
 def _export_fixed(tf, model, folder: str) -> str:
@@ -118,22 +120,16 @@ def _export_fixed(tf, model, folder: str) -> str:
     return path
 
 
+def _fixed_tf_keras(tf, model):
+    return tf.lite.TFLiteConverter.from_concrete_functions([tf.function(model).get_concrete_function(_fixed_specs(tf, model))], model)
+
+
 def _fixed_specs(tf, model):
     """The model's inputs, in their own structure, with batch size 1."""
-    spec = lambda tensor: tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=tensor.name.split(":")[0])  # noqa: E731
-    structure = getattr(model, "_inputs_struct", None)  # Keras 3; tf_keras keeps the structure in `input`
-    return tf.nest.map_structure(spec, model.input if structure is None else structure)
-
-
-def _fixed_signature(tf, path: str):
-    """The default signature of a SavedModel, traced again with batch size 1."""
-    loaded = tf.saved_model.load(path)
-    serve = loaded.signatures["serving_default"]
-    specs = {name: tf.TensorSpec([1 if axis == 0 and size is None else size for axis, size in enumerate(spec.shape)], spec.dtype, name=name)
-             for name, spec in serve.structured_input_signature[1].items()}  # fmt: skip
-    traced = tf.function(lambda **inputs: serve(**inputs)).get_concrete_function(**specs)
-    traced.keep_alive = loaded  # the variables live as long as the loaded model
-    return traced
+    structure = getattr(getattr(model, "_functional", model), "_inputs_struct", None)  # Keras 3; a Sequential keeps it in its functional model
+    if structure is None:
+        structure = model.input  # tf_keras
+    return tf.nest.map_structure(lambda tensor: tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=tensor.name.split(":")[0]), structure)
 
 
 def _load(path: str):

@@ -140,20 +140,32 @@ class _Layout:
             position = start + len(data)
 
 
-class _Builder(flatbuffers.Builder):
-    """Refers byte vectors that the layout has placed to their places, and adds the fields that the schema does not know."""
+# Longer byte vectors than this are not compared with each other. Custom options, which most operators of ours share, are shorter.
+_SHARED_BYTES = 1024
 
-    __slots__ = ("placed", "extra_fields")
+
+class _Builder(flatbuffers.Builder):
+    """Refers byte vectors that the layout has placed to their places, stores equal short ones once, and adds the fields that the schema does not know."""
+
+    __slots__ = ("placed", "written", "extra_fields")
 
     def __init__(self, placed: dict[int, int]):
         super().__init__(1 << 16)
         self.placed = placed
+        self.written: dict[bytes, int] = {}
         self.extra_fields = unknown_fields.PendingFields()
         self.minalign = LARGE_ALIGNMENT  # so that the end of the tables, where the constants start, is aligned
 
     def CreateNumpyVector(self, x):
         position = self.placed.get(id(x))
-        return super().CreateNumpyVector(x) if position is None else -position
+        if position is not None:
+            return -position
+        if x.dtype != np.uint8 or x.size > _SHARED_BYTES:
+            return super().CreateNumpyVector(x)
+        key = x.tobytes()
+        if key not in self.written:
+            self.written[key] = super().CreateNumpyVector(x)
+        return self.written[key]
 
     def StartObject(self, numfields):
         super().StartObject(self.extra_fields.start_object(numfields))

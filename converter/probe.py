@@ -18,7 +18,7 @@ _RANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 _FREE_DIMENSION = 16  # length given to an axis that the model leaves open, the first (the batch) excepted
 _NEAR_DB = 6.0  # farther from the target the law is too rough to average with
-_LEAST_BUDGET, _MOST_BUDGET = 1e-5, 0.9
+_LEAST_BUDGET, _MOST_BUDGET = 2e-3, 0.9  # below, 8-bit ids set the error and not the budget
 _SMALLEST_VOCABULARY = 8  # a token id below this exists in any embedding table
 
 

@@ -44,6 +44,8 @@ class ConversionReport:
         rows: one per constant tensor.
         file_bytes_before: of the .tflite that was compressed; file_bytes_after: of the result.
         seconds: per phase.
+        error_budget: noise-to-signal power ratio that was dealt out to the weights.
+        output_snr_db: of the written model against the original, on the calibration inputs or made-up ones; None where it was not measured.
         notes: what else the user should know.
     """
 
@@ -55,6 +57,8 @@ class ConversionReport:
     file_bytes_after: int = 0
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
+    error_budget: float = 0.0
+    output_snr_db: float | None = None
 
     @property
     def packed(self) -> list[TensorRow]:

@@ -22,6 +22,8 @@ def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], reci
     """Edits the model in place; returns for every packed buffer the names of the operators of ours that read it."""
     before = control_dependencies.operator_order(model)
     runs_as = {weight.buffer: _rewrite_weight(model, weight, blob, encoding) for weight, blob, encoding in packed}
+    if not runs_as:
+        return runs_as
     control_dependencies.renumber(model, before)
     model.drop_unused_codes()
     about = {"format_version": FORMAT_VERSION, "tool_version": __version__, "recipe": recipe, "requires": _REQUIRES}

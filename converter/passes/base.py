@@ -45,10 +45,9 @@ class Site:
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """What every operator of ours says of its weight."""
+    """What every operator of ours says of its weight. Nothing that differs from one operator to the next: equal options are stored once."""
 
     codec: str
-    bits_per_weight: float
     axis: int
 
 
@@ -92,7 +91,6 @@ def replace(model: Model, site: Site, encoding: Encoding, name: str, inputs: lis
 def described(model: Model, op: schema.OperatorT, encoding: Encoding) -> dict:
     return {
         "codec": encoding.codec,
-        "bits_per_weight": round(encoding.bits_per_weight, 3),
         "builtin_code": model.op_number(op),
         "builtin_version": model.op_version(op),
     }

@@ -15,6 +15,8 @@ def matches(site: Site) -> bool:
     rows = not isinstance(options, schema.GatherOptionsT) or (options.axis in (0, -len(shape(table))) and options.batchDims == 0)
     indices = input_tensor(site, 1 - site.number)
     output = site.subgraph.tensors[int(site.op.outputs[0])]
+    # The kernel learns the shape of a row from the output's.
+    rows = rows and shape(output)[len(shape(indices)) :] == shape(table)[1:]
     return rows and len(shape(table)) >= 2 and table.type == output.type == schema.TensorType.FLOAT32 and indices.type in _INDEX_TYPES
 
 

@@ -63,6 +63,11 @@ def _integer_activations(subgraph: schema.SubGraphT, op: schema.OperatorT) -> bo
     return subgraph.tensors[int(op.inputs[0])].type in _INTEGER
 
 
+def _hybrid(subgraph: schema.SubGraphT, op: schema.OperatorT) -> bool:
+    types = [subgraph.tensors[int(index)].type for index in op.inputs[:2]]
+    return types[0] == schema.TensorType.FLOAT32 and types[1] != schema.TensorType.FLOAT32
+
+
 def _shuffled(subgraph: schema.SubGraphT, op: schema.OperatorT) -> bool:
     return bool(op.builtinOptions) and op.builtinOptions.weightsFormat != schema.FullyConnectedOptionsWeightsFormat.DEFAULT
 
@@ -70,5 +75,7 @@ def _shuffled(subgraph: schema.SubGraphT, op: schema.OperatorT) -> bool:
 REFUSALS = (
     # `PopulatePrecomputedZPTimesWeightsWithBias` and `PopulateQuantizedLstmParams` read the weights in Prepare, before any operator has run.
     ("with integer activations reads its weights when the model is loaded", ("LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM"), _integer_activations),
+    # The runtime's XNNPACK delegate takes it whether or not the int8 input is a constant, and gives zeros if it is not (seen with LiteRT 2.3.0).
+    ("with float activations and int8 weights is computed wrongly by XNNPACK unless they are constants", ("BATCH_MATMUL",), _hybrid),
     ("has its weights in a shuffled order", ("FULLY_CONNECTED",), _shuffled),
 )

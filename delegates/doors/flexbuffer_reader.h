@@ -22,8 +22,6 @@ class FlexMap {
   // Copies the string, cut to `capacity` - 1 bytes, and ends it with a zero.
   Result GetString(const char* key, char* value, size_t capacity) const;
 
-  uint64_t size() const { return count_; }
-
  private:
   // A vector inside the buffer: its first element, their number and their width in bytes.
   struct Vector {
