@@ -37,6 +37,7 @@ clean:
 
 # Written last, so that an interrupted set-up starts again.
 $(VENV)/.installed: $(SOURCES)
+	@echo "setting up $(VENV): once, a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[keras,test]'
 	touch $@

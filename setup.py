@@ -48,7 +48,9 @@ def zig_toolchain(folder: Path) -> list[str]:
         script = folder / name
         script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ziglang {arguments} "$@"\n')
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return [f"-DCMAKE_CXX_COMPILER={folder / 'c++'}", f"-DCMAKE_AR={folder / 'ar'}", f"-DCMAKE_RANLIB={folder / 'ranlib'}"]
+    # -s: zig links its C++ library with all of its symbols.
+    return [f"-DCMAKE_CXX_COMPILER={folder / 'c++'}", f"-DCMAKE_AR={folder / 'ar'}", f"-DCMAKE_RANLIB={folder / 'ranlib'}",
+            "-DCMAKE_SHARED_LINKER_FLAGS=-s"]
 
 
 class BuildLibrary(build_ext):

@@ -9,7 +9,7 @@ import numpy as np
 from tflite_smart.converter.codecs.base import MAX_ID, MIN_ID
 
 _SMALLEST_STEP = np.finfo(np.float32).tiny
-_BALANCED_ROWS = 256  # channels balanced at once: bounds the memory
+_BLOCK_CHANNELS = 128
 
 
 def bucket_steps(weights: np.ndarray, relative_error: float, channel_exponent: float = 1.0) -> np.ndarray:
@@ -33,7 +33,7 @@ def bucket_steps(weights: np.ndarray, relative_error: float, channel_exponent: f
     if total == 0:
         return np.zeros(len(weights), np.float32)
     steps = shape * relative_error * np.sqrt(12.0 * total / shaped)
-    steps = np.maximum(steps, np.abs(weights).max(axis=1) / (MAX_ID + 0.25)).astype(np.float32)
+    steps = np.maximum(steps, np.maximum(weights.max(axis=1), -weights.min(axis=1)) / np.float32(MAX_ID + 0.25)).astype(np.float32)
     return np.where(steps >= _SMALLEST_STEP, steps, 0).astype(np.float32)
 
 
@@ -45,11 +45,14 @@ def to_buckets(weights: np.ndarray, steps: np.ndarray, midrise: bool = False) ->
         steps: float32 `(num_channels,)`.
         midrise: buckets centred on odd multiples of `step / 2` instead of multiples of `step`.
     """
-    inverse = np.divide(1.0, steps, out=np.zeros(len(steps), np.float32), where=steps > 0, dtype=np.float32)
-    scaled = weights * inverse[:, None]
-    if midrise:
-        scaled -= np.float32(0.5)
-    return np.clip(np.rint(scaled, out=scaled), MIN_ID, MAX_ID).astype(np.int8)
+    ids = np.empty(weights.shape, np.int8)
+    for rows in _blocks(len(weights)):
+        scaled = weights[rows] * _inverse(steps[rows])[:, None]
+        if midrise:
+            scaled -= np.float32(0.5)
+        np.clip(np.rint(scaled, out=scaled), MIN_ID, MAX_ID, out=scaled)
+        ids[rows] = scaled
+    return ids
 
 
 def balance(ids: np.ndarray, weights: np.ndarray, steps: np.ndarray, taps: int, midrise: bool = False) -> None:
@@ -66,11 +69,9 @@ def balance(ids: np.ndarray, weights: np.ndarray, steps: np.ndarray, taps: int, 
         taps: how many of the `k` belong to one input channel; `k` counts (tap, input channel). 1 balances each output channel as a whole.
     """
     num_groups = ids.shape[1] // taps if taps > 1 else 1
-    for start in range(0, len(ids), _BALANCED_ROWS):
-        rows = slice(start, start + _BALANCED_ROWS)
+    for rows in _blocks(len(ids)):
         part = ids[rows].reshape(len(ids[rows]), -1, num_groups)
-        inverse = np.divide(1.0, steps[rows], out=np.zeros(len(part), np.float32), where=steps[rows] > 0, dtype=np.float32)
-        error = (weights[rows] * inverse[:, None]).reshape(part.shape)
+        error = (weights[rows] * _inverse(steps[rows])[:, None]).reshape(part.shape)
         error -= part
         error -= np.float32(0.5 if midrise else 0.0)
         carry = np.zeros(len(part), np.float32)
@@ -96,6 +97,15 @@ def _move(ids: np.ndarray, error: np.ndarray, moves: np.ndarray) -> np.ndarray:
         rows, columns = np.nonzero(chosen)
         moved[rows, candidates[rows, columns]] += sign
     return np.clip(moved, MIN_ID, MAX_ID).astype(np.int8)
+
+
+def _blocks(num_channels: int) -> list[slice]:
+    """Channels to work on at once, so that temporaries stay small beside the weights."""
+    return [slice(start, start + _BLOCK_CHANNELS) for start in range(0, num_channels, _BLOCK_CHANNELS)]
+
+
+def _inverse(steps: np.ndarray) -> np.ndarray:
+    return np.divide(1.0, steps, out=np.zeros(len(steps), np.float32), where=steps > 0, dtype=np.float32)
 
 
 def binarize(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

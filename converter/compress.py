@@ -76,7 +76,7 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings) -> 
     if values.dtype == np.int8:
         ids, scales, value_kind = matrix, None, "integer"
     elif values.dtype == np.float32:
-        if not np.isfinite(matrix).all():
+        if not np.isfinite([matrix.min(), matrix.max()]).all():  # nan wins both; no array of flags
             raise ValueError("weights must be finite. Received: inf or nan.")
         ids, scales, value_kind = _quantize(matrix, settings)
     else:
@@ -104,8 +104,7 @@ def expand_blob(blob: bytes, shape: tuple[int, ...], axis: int) -> np.ndarray:
 
 def choose_codec(ids: np.ndarray, settings: TensorSettings) -> tuple[str, CodecParameters, float]:
     """The cheapest codec for these ids under the settings' objective: name, parameters and bits per id."""
-    histogram = np.bincount(ids.reshape(-1).view(np.uint8), minlength=256)
-    histogram = np.roll(histogram, -MIN_ID).astype(np.int64)  # from the order 0..127, -128..-1 to -128..127
+    histogram = _histogram(ids)
     weight = _DECODE_WEIGHT[settings.objective]
     best = None
     for name in settings.codecs:
@@ -120,6 +119,14 @@ def choose_codec(ids: np.ndarray, settings: TensorSettings) -> tuple[str, CodecP
     if best is None:
         raise ValueError(f"codecs must hold one that can store these ids. Received: codecs={settings.codecs}. Add `raw`.")
     return best[1:]
+
+
+def _histogram(ids: np.ndarray) -> np.ndarray:
+    """Counts of the ids -128..127. Block by block, as bincount makes 64-bit copies."""
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(ids), PANEL):
+        counts += np.bincount(np.ascontiguousarray(ids[start : start + PANEL]).reshape(-1).view(np.uint8), minlength=256)
+    return np.roll(counts, -MIN_ID)  # from the order 0..127, -128..-1 to -128..127
 
 
 def _quantize(matrix: np.ndarray, settings: TensorSettings) -> tuple[np.ndarray, np.ndarray, str]:

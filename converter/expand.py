@@ -69,6 +69,8 @@ def _restore(model: Model, subgraph: schema.SubGraphT, op: schema.OperatorT, dec
         inputs = inputs if attributes["builtin_code"] == schema.BuiltinOperator.GATHER else inputs[::-1]
     else:
         raise UnsupportedModelError(f"{OP_PREFIX}{name}: operator must be known to this version. Received: an unknown one. Update tflite_smart.")
+    if name in ("Conv2D", "DepthwiseConv2D") and inputs[2] < 0:
+        inputs.pop()  # the builtin convolutions have two inputs or three, never an absent one
     _fill(model, packed, plain_shape, axis, decode, done)
     op.opcodeIndex = model.builtin_code(attributes["builtin_code"], attributes["builtin_version"])
     op.inputs, op.builtinOptionsType, op.builtinOptions = np.array(inputs, np.int32), kind, options

@@ -194,7 +194,9 @@ def _silenced():
         for number in kept:
             os.dup2(heard.fileno(), number)
         try:
-            yield
+            # Python's streams need not be the descriptors: not in a notebook.
+            with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard):
+                yield
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -6,6 +6,8 @@ import math
 from tflite_smart.converter.format import MAGIC, PackedWeight
 from tflite_smart.converter.model_editor import NUMPY_TYPES, Model, indices, shape, tensor_name, type_name
 from tflite_smart.converter.passes.base import OP_PREFIX
+from tflite_smart.converter.rewrite import is_smart
+from tflite_smart.converter.selection import find_weights
 
 # Plain constants up to this size (biases, shapes, scalars) are not worth a line.
 _MAX_HIDDEN_BYTES = 1024
@@ -15,6 +17,7 @@ _MAX_HIDDEN_BYTES = 1024
 class TensorRow:
     """One constant. `plain_bytes` is what it takes, or would take, without compression.
 
+    `note` says of a plain constant whether it can be compressed, or why not.
     `shape` of a packed weight is (output channels, weights of each), as FORMAT.md sees it; `codec` is None for a plain constant.
     """
 
@@ -28,6 +31,7 @@ class TensorRow:
     bits_per_weight: float
     plain_bytes: int
     stored_bytes: int
+    note: str
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -39,6 +43,10 @@ def inspect_model(path: str) -> list[TensorRow]:
     Raises: ModelFormatError: not a whole .tflite. PackedWeightError: a packed weight is damaged.
     """
     model = Model.read(path)
+    weights, left_alone = find_weights(model)
+    notes = {entry.name: entry.reason for entry in left_alone}
+    # `convert --json` says of each why it was left; the file itself does not keep that.
+    notes |= {weight.info.names[0]: "can be compressed" if not is_smart(model) else "left by the recipe, or would not shrink" for weight in weights}
     rows, seen = [], set()
     for subgraph in model.schema.subgraphs:
         for op in subgraph.operators or ():
@@ -46,7 +54,7 @@ def inspect_model(path: str) -> list[TensorRow]:
                 tensor = subgraph.tensors[index] if index >= 0 else None
                 if tensor is not None and tensor.buffer not in seen and _worth_a_line(model, op, tensor):
                     seen.add(tensor.buffer)
-                    rows.append(_row(model, subgraph, op, tensor))
+                    rows.append(_row(model, subgraph, op, tensor, notes))
     return rows
 
 
@@ -59,7 +67,7 @@ def _worth_a_line(model: Model, op, tensor) -> bool:
     return _is_packed(model, op, tensor) or model.buffer_bytes(tensor.buffer) > _MAX_HIDDEN_BYTES
 
 
-def _row(model: Model, subgraph, op, tensor) -> TensorRow:
+def _row(model: Model, subgraph, op, tensor, notes: dict[str, str]) -> TensorRow:
     name = model.op_name(op)
     outputs = indices(op.outputs)
     stored = model.buffer_bytes(tensor.buffer)
@@ -70,7 +78,8 @@ def _row(model: Model, subgraph, op, tensor) -> TensorRow:
     elements = math.prod(shape(tensor))
     dtype = NUMPY_TYPES.get(tensor.type)
     return TensorRow(**common, shape=shape(tensor), type=type_name(tensor.type), codec=None, value_kind=None,
-                     bits_per_weight=8 * stored / max(elements, 1), plain_bytes=elements * dtype.itemsize if dtype else stored)
+                     bits_per_weight=8 * stored / max(elements, 1), plain_bytes=elements * dtype.itemsize if dtype else stored,
+                     note=notes.get(common["tensor"], "not a weight"))
 
 
 def _packed_row(packed: PackedWeight, common: dict) -> TensorRow:
@@ -78,4 +87,4 @@ def _packed_row(packed: PackedWeight, common: dict) -> TensorRow:
     item_bytes = 1 if packed.value_kind == "integer" else 4
     return TensorRow(**common, shape=(packed.num_channels, packed.channel_elements), type="int8" if item_bytes == 1 else "float32",
                      codec=packed.codec, value_kind=packed.value_kind,
-                     bits_per_weight=8 * common["stored_bytes"] / elements, plain_bytes=elements * item_bytes)
+                     bits_per_weight=8 * common["stored_bytes"] / elements, plain_bytes=elements * item_bytes, note="")

@@ -70,8 +70,10 @@ def _print_conversion(report, zipped: list, seconds: float) -> None:
             ["tensors compressed", "", str(len(report.packed)), ""],
             ["tensors left alone", "", str(len(report.skipped)), ""],
             ["time", "", f"{seconds:.1f} s", ""]]
-    reasons = collections.Counter(row.skipped.split(":")[0] for row in report.skipped)
-    notes = [f"left alone: {count} tensor(s), {reason}" for reason, count in reasons.most_common()]
+    reasons = collections.defaultdict(list)
+    for row in report.skipped:
+        reasons[row.skipped.split(":")[0]].append(tables.short_name(row.layer, 40))
+    notes = [f"left alone: {len(names)}, {reason}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}" for reason, names in reasons.items()]
     tables.print_table(f"{report.output} ({report.recipe})", ["", "before", "after", ""], rows,
                        [*notes, *report.notes, "Per tensor: --json. It runs with tflite_smart.Interpreter, or any LiteRT that loads `tflite_smart delegate`."])
 
@@ -90,8 +92,8 @@ def inspect(arguments: Namespace) -> int:
         return 0
     before, after = sum(r.plain_bytes for r in rows), sum(r.stored_bytes for r in rows)
     cells = [[tables.short_name(r.tensor), r.op, "x".join(map(str, r.shape)), r.codec or "-", f"{r.bits_per_weight:.2f}", tables.size(r.plain_bytes),
-              tables.size(r.stored_bytes)] for r in rows]
-    tables.print_table(arguments.model, ["tensor", "op", "shape", "codec", "bits/weight", "plain", "stored"], cells,
+              tables.size(r.stored_bytes), r.note] for r in rows]
+    tables.print_table(arguments.model, ["tensor", "op", "shape", "codec", "bits/weight", "plain", "stored", "note"], cells,
                        [f"constants: {tables.size(before)} plain, {tables.size(after)} stored: {tables.times_smaller(before, after)}"])
     return 0
 

@@ -54,7 +54,8 @@ def test_convert_inspect_expand_verify(cli, float_model, tmp_path):
     # The same weights by other kernels: sums of 4096 products, float rounding only.
     same = cli("verify", plain, smart, "--tolerance", 1e-5, "--json")
     assert same.returncode == 0, same.stdout
-    assert not json.loads(cli("inspect", plain, "--json").stdout)["tensors"][0]["codec"]
+    first = json.loads(cli("inspect", plain, "--json").stdout)["tensors"][0]
+    assert (first["codec"], first["note"]) == (None, "can be compressed")
 
 
 def test_convert_names_its_output_and_prints_a_table(cli, make_model):
