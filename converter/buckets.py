@@ -9,7 +9,7 @@ import numpy as np
 from tflite_smart.converter.codecs.base import MAX_ID, MIN_ID
 
 _SMALLEST_STEP = np.finfo(np.float32).tiny
-_BLOCK_CHANNELS = 128
+_BLOCK_ELEMENTS = 1 << 21
 
 
 def bucket_steps(weights: np.ndarray, relative_error: float, channel_exponent: float = 1.0) -> np.ndarray:
@@ -46,7 +46,7 @@ def to_buckets(weights: np.ndarray, steps: np.ndarray, midrise: bool = False) ->
         midrise: buckets centred on odd multiples of `step / 2` instead of multiples of `step`.
     """
     ids = np.empty(weights.shape, np.int8)
-    for rows in _blocks(len(weights)):
+    for rows in _blocks(weights.shape):
         scaled = weights[rows] * _inverse(steps[rows])[:, None]
         if midrise:
             scaled -= np.float32(0.5)
@@ -69,7 +69,7 @@ def balance(ids: np.ndarray, weights: np.ndarray, steps: np.ndarray, taps: int, 
         taps: how many of the `k` belong to one input channel; `k` counts (tap, input channel). 1 balances each output channel as a whole.
     """
     num_groups = ids.shape[1] // taps if taps > 1 else 1
-    for rows in _blocks(len(ids)):
+    for rows in _blocks(ids.shape):
         part = ids[rows].reshape(len(ids[rows]), -1, num_groups)
         error = (weights[rows] * _inverse(steps[rows])[:, None]).reshape(part.shape)
         error -= part
@@ -89,19 +89,20 @@ def _move(ids: np.ndarray, error: np.ndarray, moves: np.ndarray) -> np.ndarray:
     if most == 0:
         return ids
     moved = ids.astype(np.int16)
+    every = np.arange(len(ids))[:, None]
     for sign in (1, -1):
-        candidates = np.argpartition(-sign * error, most - 1, axis=1)[:, :most] if most < size else np.broadcast_to(np.arange(size), ids.shape)
-        order = np.argsort(np.take_along_axis(-sign * error, candidates, 1), axis=1, kind="stable")
-        candidates = np.take_along_axis(candidates, order, 1)
-        chosen = np.arange(most)[None, :] < (sign * moves)[:, None]
-        rows, columns = np.nonzero(chosen)
+        merit = -sign * error
+        candidates = np.argpartition(merit, most - 1, axis=1)[:, :most]
+        candidates = candidates[every, np.argsort(merit[every, candidates], axis=1, kind="stable")]
+        rows, columns = np.nonzero(np.arange(most) < (sign * moves)[:, None])
         moved[rows, candidates[rows, columns]] += sign
     return np.clip(moved, MIN_ID, MAX_ID).astype(np.int8)
 
 
-def _blocks(num_channels: int) -> list[slice]:
+def _blocks(shape: tuple[int, int]) -> list[slice]:
     """Channels to work on at once, so that temporaries stay small beside the weights."""
-    return [slice(start, start + _BLOCK_CHANNELS) for start in range(0, num_channels, _BLOCK_CHANNELS)]
+    channels = max(1, _BLOCK_ELEMENTS // shape[1])
+    return [slice(start, start + channels) for start in range(0, shape[0], channels)]
 
 
 def _inverse(steps: np.ndarray) -> np.ndarray:

@@ -77,6 +77,7 @@ def check_file(path: str, encoded: Iterable, step: Callable = lambda item: item)
         if tensor_digest(tensor) != entry.digest:
             raise VerificationError(f"{name}: packed weight must decode to what was stored. Received: other values. Report this as a bug; the output was not kept.")
         error = largest_error(tensor, weight.stored)
+        written.release()
         if error > entry.max_error + _ROUNDING * float(np.abs(tensor).max()):
             raise VerificationError(f"{name}: error must be at most {entry.max_error}. Received: {error}. Report this as a bug; the output was not kept.")
 

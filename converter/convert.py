@@ -93,7 +93,7 @@ def convert(
             notes += [fidelity.note] if fidelity.note else []
         planned, left_alone = plan(editable, config)
         with clock.phase("encode", len(planned)) as step:
-            encoded = _worth_it([step(encode(entry)) for entry in planned])
+            encoded = _worth_it([step(_encode_and_release(editable, entry)) for entry in planned])
         packed = [entry for entry in encoded if entry.blob]
         with clock.phase("write", 1):
             runs_as = rewrite(editable, [(entry.weight, entry.blob, _encoding(entry)) for entry in packed], config.name)
@@ -135,7 +135,7 @@ def _search(source, file_bytes: int, config: SmartConfig, calibration_data, fold
         model = Model.read(source)
         planned, _ = plan(model, candidate)
         decisions = search.fast_settings([entry.decision for entry in planned])
-        encoded = [encode(Planned(entry.weight, decision)) for entry, decision in zip(planned, decisions)]
+        encoded = [_encode_and_release(model, Planned(entry.weight, decision)) for entry, decision in zip(planned, decisions)]
         rewrite(model, [(entry.weight, entry.blob, _encoding(entry)) for entry in encoded if entry.blob], candidate.name)
         model.write(path, overwrite=True)
         return path
@@ -167,6 +167,13 @@ def encode(planned: Planned) -> Encoded:
         return Encoded(weight, skipped=f"would not shrink: {size} bytes packed, {weight.stored.nbytes} now")
     digest = check.expected_digest(result.blob, result.ids, weight.info.shape, weight.info.axis)
     return Encoded(weight, result.blob, result.codec, result.value_kind, result.bits_per_weight, result.max_error, result.relative_error, digest)
+
+
+def _encode_and_release(model: Model, planned: Planned) -> Encoded:
+    """Encodes one weight and gives the memory of the original's bytes back."""
+    encoded = encode(planned)
+    model.release()
+    return encoded
 
 
 def _worth_it(encoded: list[Encoded]) -> list[Encoded]:

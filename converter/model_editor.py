@@ -52,6 +52,7 @@ class Model:
         archive: names and bytes of appended files.
         file_bytes: size of the file that was read.
         address: where in memory it lies, for checks of alignment.
+        mapping: the memory map, or None for a model given as bytes.
     """
 
     schema: schema.ModelT
@@ -60,6 +61,7 @@ class Model:
     archive: list[tuple[zipfile.ZipInfo, bytes]] = dataclasses.field(default_factory=list)
     file_bytes: int = 0
     address: int = 0
+    mapping: mmap.mmap | None = None
 
     @classmethod
     def read(cls, source: str | os.PathLike | bytes) -> "Model":
@@ -80,7 +82,7 @@ class Model:
         try:
             reader = schema.Model.GetRootAs(data)
             tree = schema.ModelT.InitFromObj(reader)
-            model = cls(tree, file_bytes=len(data), address=np.frombuffer(data, np.uint8).ctypes.data)
+            model = cls(tree, file_bytes=len(data), address=np.frombuffer(data, np.uint8).ctypes.data, mapping=data if isinstance(data, mmap.mmap) else None)
             model.unknown = unknown_fields.find(reader, tree)
             model._adopt_outside_bytes(data)
             model.check()
@@ -96,6 +98,11 @@ class Model:
     def write(self, path: str | os.PathLike, overwrite: bool = False, check: Callable[[str], None] | None = None) -> int:
         """Writes the model at once or not at all; returns its size in bytes. See `model_writer.write`."""
         return model_writer.write(self, path, overwrite, check)
+
+    def release(self) -> None:
+        """Lets go of the pages of the file that are in memory; they are read again when needed. Bounds the memory of a walk over all constants."""
+        if self.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED)
 
     # ---- looking things up
 
