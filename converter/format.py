@@ -107,6 +107,7 @@ class PackedWeight:
         payload_start = HEADER_BYTES + sum(sizes)
         expected = payload_start + payload_bytes + PADDING_BYTES
         _require("size", len(data) == expected, len(data), f"{expected} bytes as the header implies")
+        _require("padding", not any(data[-PADDING_BYTES:]), "other bytes", f"{PADDING_BYTES} zero bytes")
         checked = zlib.crc32(data[HEADER_BYTES:payload_start], zlib.crc32(data[: HEADER_BYTES - 4]))
         _require("header_crc", checked == header_crc, header_crc, checked)
         payload = data[payload_start : payload_start + payload_bytes]

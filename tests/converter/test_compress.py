@@ -153,6 +153,11 @@ def test_each_rule_names_its_field(field, offset, value):
         PackedWeight.from_bytes(sealed(damaged))
 
 
+def test_padding_must_be_zero():
+    with pytest.raises(PackedWeightError, match="padding"):
+        PackedWeight.from_bytes(BLOB[:-1] + b"\1")
+
+
 def test_payload_damage_is_seen():
     damaged = bytearray(BLOB)
     damaged[-PADDING_BYTES - 10] ^= 1

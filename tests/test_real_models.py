@@ -1,0 +1,57 @@
+"""Trained models: each converts with the default recipe, runs, and answers as before. Needs the models and data beside TFLITE_SMART_DATA."""
+
+import numpy as np
+import pytest
+
+import tflite_smart as ts
+from tests import cifar
+from tests.test_zoo import outputs
+from tflite_smart.converter import expand
+from tflite_smart.converter.probe import output_snr_db, synthetic_inputs
+
+MODELS = ["cifar10_resnet56.keras", "mlperf_tiny_ad01.h5", "mlperf_tiny_ad01_fp32.tflite", "mlperf_tiny_kws_ref_model_float32.tflite",
+          "mlperf_tiny_pretrainedResnet.h5", "mlperf_tiny_pretrainedResnet.tflite", "mlperf_tiny_str_ww_ref_model.h5", "mlperf_tiny_vww_96.h5",
+          "mlperf_tiny_vww_96_float.tflite", "mobilenet_v2_imagenet_int8.tflite"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_converts_and_equals_its_expanded_self(name, model_path, tmp_path):
+    source, smart, plain = model_path(name), tmp_path / "smart.tflite", tmp_path / "plain.tflite"
+    if source.suffix != ".tflite":
+        pytest.importorskip("tensorflow", reason="TensorFlow reads Keras models")
+    report = ts.convert(source, output=smart)
+    assert report.packed and report.file_bytes_after < report.file_bytes_before
+    expand.expand(smart, plain)
+    samples = synthetic_inputs(ts.Interpreter(model_path=str(plain)).get_input_details(), num_samples=4)[0]
+    snr = output_snr_db(outputs(plain, samples, xnnpack=False), outputs(smart, samples, xnnpack=False))
+    # Both without XNNPACK, which rounds int8 differently from the builtin kernels. Float: the order of additions, far below anything that compression does. Integer outputs have no SNR and are compared bit by bit in tests/delegates.
+    assert np.isnan(snr) or snr > 80, f"{snr:.1f} dB"
+
+
+@pytest.mark.parametrize(("name", "smallest_ratio", "prepare"), [("cifar10_resnet56.keras", 6.5, cifar.normalized), ("mlperf_tiny_pretrainedResnet.h5", 4.0, np.float32)])
+def test_accuracy_on_cifar10(name, smallest_ratio, prepare, model_path, data_path, tmp_path):
+    """Top-1 on the 5,000 JPEG test images through the delegate, within 0.2 point of the float model on the same images."""
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow reads Keras models and JPEG files")
+    images, labels = cifar.load_test_images(data_path("cifar10_test.tar.xz").parent)
+    assert images.shape == (5000, 32, 32, 3)
+    plain, smart = tmp_path / "float.tflite", tmp_path / "smart.tflite"
+    source = model_path(name)
+    plain.write_bytes(tf.lite.TFLiteConverter.from_keras_model(_load(source)).convert())
+    report = ts.convert(plain, output=smart)
+    top1 = {}
+    for path in (plain, smart):
+        batches = [[prepare(images[start : start + 100])] for start in range(0, len(images), 100)]
+        top1[path] = np.mean(np.concatenate([batch[0] for batch in outputs(path, batches)]).argmax(1) == labels)
+    print(f"{name}: {report.ratio:.2f} times smaller, top-1 {top1[plain]:.4f} -> {top1[smart]:.4f}")
+    assert report.ratio >= smallest_ratio
+    assert top1[smart] >= top1[plain] - 0.002
+
+
+def _load(path):
+    import keras
+    import tf_keras
+
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception:  # a legacy .h5 that Keras 3 refuses
+        return tf_keras.models.load_model(path, compile=False)
