@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tflite_smart.converter import buckets
+from tflite_smart.converter import buckets, feedback
 from tflite_smart.converter.codecs import CODECS, CodecParameters
 from tflite_smart.converter.codecs.base import MIN_ID
 from tflite_smart.converter.format import PANEL, PackedWeight, from_matrix, tile_count, tile_order, to_matrix
@@ -61,13 +61,14 @@ class CompressedTensor:
     relative_error: float
 
 
-def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings) -> CompressedTensor:
+def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, factor: np.ndarray | None = None) -> CompressedTensor:
     """Compresses one constant tensor.
 
     Args:
         values: float32 or int8, any shape with at least one element, finite.
         axis: the channel axis.
         settings: see `TensorSettings`. An int8 tensor is stored as it is, whatever they ask for.
+        factor: of `feedback.feedback_factor`, from the layer's inputs; None rounds without data.
 
     Raises:
         ValueError: for another dtype, or for inf and nan.
@@ -78,7 +79,7 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings) -> 
     elif values.dtype == np.float32:
         if not np.isfinite([matrix.min(), matrix.max()]).all():  # nan wins both; no array of flags
             raise ValueError("weights must be finite. Received: inf or nan.")
-        ids, scales, value_kind = _quantize(matrix, settings)
+        ids, scales, value_kind = _quantize(matrix, settings, factor)
     else:
         raise ValueError(f"weights must be float32 or int8. Received: {values.dtype}.")
     inner = int(np.prod(values.shape[axis + 1 :], dtype=np.int64))
@@ -129,15 +130,18 @@ def _histogram(ids: np.ndarray) -> np.ndarray:
     return np.roll(counts, -MIN_ID)  # from the order 0..127, -128..-1 to -128..127
 
 
-def _quantize(matrix: np.ndarray, settings: TensorSettings) -> tuple[np.ndarray, np.ndarray, str]:
+def _quantize(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, str]:
     if settings.buckets == "binary":
         ids, scales = buckets.binarize(matrix)
         return ids, scales, "midrise"
     midrise = settings.buckets == "midrise"
     steps = buckets.bucket_steps(matrix, settings.relative_error, settings.channel_exponent)
-    ids = buckets.to_buckets(matrix, steps, midrise)
-    if settings.taps:
-        buckets.balance(ids, matrix, steps, settings.taps, midrise)
+    if factor is not None:
+        ids = feedback.round_with_feedback(matrix, steps, factor, midrise)
+    else:
+        ids = buckets.to_buckets(matrix, steps, midrise)
+        if settings.taps:
+            buckets.balance(ids, matrix, steps, settings.taps, midrise)
     return ids, steps, "midrise" if midrise else "uniform"
 
 

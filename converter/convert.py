@@ -11,10 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from tflite_smart.converter import check, from_keras, model_writer, search, unknown_fields
+from tflite_smart.converter import check, from_keras, layer_statistics, model_writer, search, unknown_fields
 from tflite_smart.converter.allocate import Skip, allocate
 from tflite_smart.converter.compress import TensorSettings, compress_tensor
-from tflite_smart.converter.errors import UnsupportedModelError
+from tflite_smart.converter.errors import TFLiteSmartError, UnsupportedModelError
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.passes.base import Encoding
 from tflite_smart.converter.recipe import SmartConfig, resolve
@@ -32,10 +32,11 @@ Progress = Callable[[str, int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """The decision for one weight: settings to pack it with, or why not."""
+    """The decision for one weight: settings to pack it with, or why not; and what is known of its inputs."""
 
     weight: Weight
     decision: TensorSettings | Skip
+    factors: layer_statistics.Factors | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,8 @@ def convert(
     Args:
         model: path of a .tflite, .keras or .h5 file or of a SavedModel folder; the bytes of a .tflite; or a Keras 3 or tf_keras model.
         recipe: a name, a .json file, a mapping or a `SmartConfig`; None is `lossless_accuracy`.
-        calibration_data: sample inputs; the shipped recipes work without.
+        calibration_data: sample inputs, unlabelled, some hundred of them; an array, or input name -> array, first axis = samples. The rounding then minimises the error of
+            every layer's output on them instead of that of its weights, which saves about half a bit per weight. The shipped recipes work without.
         output: where the result goes; None keeps nothing and reports what would come out.
         overwrite: replace an existing output.
         progress: called with (phase, done, total).
@@ -87,11 +89,13 @@ def convert(
         if is_smart(editable):
             raise UnsupportedModelError(f"{_source_name(model)}: model must not be compressed yet. Received: one with TFLiteSmart operators. Run `tflite_smart expand` on it first.")
         target = os.path.join(folder, "smart.tflite") if output is None else os.fspath(output)
-        fidelity = _search(source, editable.file_bytes, config, calibration_data, folder, clock) if _has_target(editable, config) else None
+        job = _Job(source, config, calibration_data, folder, clock)
+        factors = _look_at_inputs(job, editable, notes) if calibration_data is not None else None
+        fidelity = _search(job, editable.file_bytes, factors) if _has_target(editable, config) else None
         if fidelity is not None:
             config = dataclasses.replace(config, error_budget=fidelity.error_budget)
             notes += [fidelity.note] if fidelity.note else []
-        planned, left_alone = plan(editable, config)
+        planned, left_alone = plan(editable, config, factors)
         with clock.phase("encode", len(planned)) as step:
             encoded = _worth_it([step(_encode_and_release(editable, entry)) for entry in planned])
         packed = [entry for entry in encoded if entry.blob]
@@ -113,11 +117,11 @@ def convert(
     )
 
 
-def plan(model: Model, config: SmartConfig) -> tuple[list[Planned], list[LeftAlone]]:
+def plan(model: Model, config: SmartConfig, factors: layer_statistics.Factors | None = None) -> tuple[list[Planned], list[LeftAlone]]:
     """What to do with every weight, and which constants can't be packed at all."""
     weights, left_alone = find_weights(model)
     decisions = allocate([weight.info for weight in weights], config)
-    return [Planned(weight, decision) for weight, decision in zip(weights, decisions)], left_alone
+    return [Planned(weight, decision, factors) for weight, decision in zip(weights, decisions)], left_alone
 
 
 def _has_target(model: Model, config: SmartConfig) -> bool:
@@ -127,21 +131,34 @@ def _has_target(model: Model, config: SmartConfig) -> bool:
     )
 
 
-def _search(source, file_bytes: int, config: SmartConfig, calibration_data, folder: str, clock: "_Clock") -> search.Fidelity:
+def _look_at_inputs(job: "_Job", model: Model, notes: list[str]) -> layer_statistics.Factors | None:
+    """What the calibration data say of every layer's inputs, or None with a note where the model can't be run on them."""
+    weights = [entry.weight for entry in plan(model, job.config)[0] if isinstance(entry.decision, TensorSettings)]
+    with job.clock.phase("calibrate", len(weights)) as step:
+        try:
+            return layer_statistics.collect(job.source, model, weights, job.calibration_data, job.folder, step)
+        except TFLiteSmartError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            notes.append(f"calibration data were not used for rounding: {str(error).strip().splitlines()[0]}")
+            return None
+
+
+def _search(job: "_Job", file_bytes: int, factors: layer_statistics.Factors | None) -> search.Fidelity:
     """The error budget for the recipe's target, from candidates that are written, run and thrown away."""
-    path = os.path.join(folder, "candidate.tflite")
+    path = os.path.join(job.folder, "candidate.tflite")
 
     def write_candidate(candidate: SmartConfig) -> str:
-        model = Model.read(source)
-        planned, _ = plan(model, candidate)
+        model = Model.read(job.source)
+        planned, _ = plan(model, candidate, factors)
         decisions = search.fast_settings([entry.decision for entry in planned])
-        encoded = [_encode_and_release(model, Planned(entry.weight, decision)) for entry, decision in zip(planned, decisions)]
+        encoded = [_encode_and_release(model, dataclasses.replace(entry, decision=decision)) for entry, decision in zip(planned, decisions)]
         rewrite(model, [(entry.weight, entry.blob, _encoding(entry)) for entry in encoded if entry.blob], candidate.name)
         model.write(path, overwrite=True)
         return path
 
-    with clock.phase("measure fidelity", search.num_measurements(file_bytes)) as step:
-        return search.find_budget(source, file_bytes, config, calibration_data, write_candidate, step)
+    with job.clock.phase("measure fidelity", search.num_measurements(file_bytes)) as step:
+        return search.find_budget(job.source, file_bytes, job.config, job.calibration_data, write_candidate, step)
 
 
 def _measure(fidelity: search.Fidelity | None, path: str, clock: "_Clock") -> float | None:
@@ -159,7 +176,8 @@ def encode(planned: Planned) -> Encoded:
     if isinstance(settings, Skip):
         return Encoded(weight, skipped=settings.reason)
     try:
-        result = compress_tensor(weight.values(), weight.info.axis, settings)
+        factor = planned.factors.of(weight.buffer) if planned.factors else None
+        result = compress_tensor(weight.values(), weight.info.axis, settings, factor)
     except ValueError as error:
         return Encoded(weight, skipped=str(error).rstrip("."))
     size = len(result.blob) + _OPERATOR_BYTES * len(weight.sites)
@@ -212,6 +230,17 @@ def _row(entry: Encoded, runs_as: str) -> TensorRow:
 
 def _left_alone_row(entry: LeftAlone) -> TensorRow:
     return TensorRow(entry.name, entry.layer, entry.op_type, entry.shape, entry.dtype, entry.stored_bytes, entry.stored_bytes, skipped=entry.reason)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What all phases of one conversion share. `source` is the .tflite as path or bytes, `folder` is for intermediate files."""
+
+    source: str | os.PathLike | bytes
+    config: SmartConfig
+    calibration_data: object
+    folder: str
+    clock: "_Clock"
 
 
 class _Clock:

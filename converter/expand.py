@@ -13,7 +13,7 @@ from tflite_smart.converter.errors import ModelFormatError, UnsupportedModelErro
 from tflite_smart.converter.format import PackedWeight
 from tflite_smart.converter.model_editor import Model, indices, shape, tensor_name
 from tflite_smart.converter.passes import conv2d, depthwise_conv2d, expand as expand_pass, fully_connected, gather
-from tflite_smart.converter.passes.base import OP_PREFIX, read_options
+from tflite_smart.converter.passes.base import OP_PREFIX, SCALES_SUFFIX, read_options
 from tflite_smart.converter.rewrite import METADATA_ENTRY, is_smart
 
 _PLAIN_TYPES = {"float32": schema.TensorType.FLOAT32, "int8": schema.TensorType.INT8}
@@ -43,12 +43,12 @@ def expand_model(model: Model) -> None:
                 _remove_expand(model, subgraph, op, decode, done)
             elif name.startswith(OP_PREFIX):
                 _restore(model, subgraph, op, decode, done)
-    for subgraph in model.schema.subgraphs:
+    model.set_metadata(METADATA_ENTRY, None)
+    for subgraph in reversed(model.schema.subgraphs):
         _check_all_plain(subgraph, done)
-        _drop_expanded(subgraph)
+        _drop_added(model, subgraph)
     control_dependencies.renumber(model, before)
     model.drop_unused_codes()
-    model.set_metadata(METADATA_ENTRY, None)
 
 
 def _restore(model: Model, subgraph: schema.SubGraphT, op: schema.OperatorT, decode, done: dict) -> None:
@@ -69,12 +69,20 @@ def _restore(model: Model, subgraph: schema.SubGraphT, op: schema.OperatorT, dec
         inputs = inputs if attributes["builtin_code"] == schema.BuiltinOperator.GATHER else inputs[::-1]
     else:
         raise UnsupportedModelError(f"{OP_PREFIX}{name}: operator must be known to this version. Received: an unknown one. Update tflite_smart.")
+    if name != "Gather" and len(inputs) > 3:
+        _restore_scales(model, subgraph, packed, inputs.pop())
     if name in ("Conv2D", "DepthwiseConv2D") and inputs[2] < 0:
         inputs.pop()  # the builtin convolutions have two inputs or three, never an absent one
     _fill(model, packed, plain_shape, axis, decode, done)
     op.opcodeIndex = model.builtin_code(attributes["builtin_code"], attributes["builtin_version"])
     op.inputs, op.builtinOptionsType, op.builtinOptions = np.array(inputs, np.int32), kind, options
     op.customOptions = None
+
+
+def _restore_scales(model: Model, subgraph: schema.SubGraphT, packed: schema.TensorT, scales: int) -> None:
+    packed.quantization = packed.quantization or schema.QuantizationParametersT()
+    packed.quantization.scale = model.values(subgraph.tensors[scales]).copy()
+    packed.quantization.zeroPoint = np.zeros(len(packed.quantization.scale), np.int64)
 
 
 def _remove_expand(model: Model, subgraph: schema.SubGraphT, op: schema.OperatorT, decode, done: dict) -> None:
@@ -116,9 +124,9 @@ def _check_all_plain(subgraph: schema.SubGraphT, done: dict) -> None:
             raise UnsupportedModelError(f"{tensor_name(tensor)}: packed weight must be read by a TFLiteSmart operator. Received: none that does. Convert the original again.")
 
 
-def _drop_expanded(subgraph: schema.SubGraphT) -> None:
-    """The tensors that `passes.expand` appended are the last ones; taking them away again renumbers nothing."""
+def _drop_added(model: Model, subgraph: schema.SubGraphT) -> None:
+    """The tensors that the passes appended are the last ones; taking them away again renumbers nothing."""
     used = {index for op in subgraph.operators or () for vector in (op.inputs, op.outputs, op.intermediates) for index in indices(vector)}
     used |= set(indices(subgraph.inputs)) | set(indices(subgraph.outputs))
-    while len(subgraph.tensors) - 1 not in used and tensor_name(subgraph.tensors[-1]).endswith(expand_pass.SUFFIX):
-        subgraph.tensors.pop()
+    while len(subgraph.tensors) - 1 not in used and tensor_name(subgraph.tensors[-1]).endswith((expand_pass.SUFFIX, SCALES_SUFFIX)):
+        model.drop_last_tensor(subgraph)

@@ -162,6 +162,18 @@ class Model:
         subgraph.tensors.append(tensor)
         return len(subgraph.tensors) - 1
 
+    def add_constant(self, subgraph: schema.SubGraphT, name: str, values: np.ndarray) -> int:
+        """Appends a constant tensor with a buffer of its own; returns the tensor's index."""
+        self.schema.buffers.append(schema.BufferT(np.frombuffer(values.tobytes(), np.uint8)))
+        kind = next(number for number, dtype in NUMPY_TYPES.items() if dtype == values.dtype)
+        return self.add_tensor(subgraph, schema.TensorT(np.array(values.shape, np.int32), kind, len(self.schema.buffers) - 1, name.encode()))
+
+    def drop_last_tensor(self, subgraph: schema.SubGraphT) -> None:
+        """Takes back a tensor that was appended, and its buffer where it brought one."""
+        buffer = subgraph.tensors.pop().buffer
+        if buffer != NO_BUFFER:
+            self._drop_last_buffer(buffer)
+
     def custom_code(self, name: str) -> int:
         """Index of the operator code of a custom op, added when new."""
         return self._code_index(_CUSTOM, name.encode(), 1)

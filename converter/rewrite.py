@@ -1,5 +1,6 @@
 """Puts the packed weights into the model: chooses the pass for every use of them and applies it. No numerics."""
 
+import copy
 import json
 from collections.abc import Iterable
 
@@ -51,4 +52,9 @@ def _rewrite_weight(model: Model, weight: Weight, blob: bytes, encoding: Encodin
 def _make_packed(tensor: schema.TensorT, size: int) -> None:
     """The constant keeps its index, its name and its buffer, and becomes the bytes of the packed weight."""
     tensor.type, tensor.shape, tensor.shapeSignature = schema.TensorType.UINT8, np.array([size], np.int32), None
-    tensor.quantization = None
+    if tensor.quantization is not None and tensor.quantization.details is not None:
+        tensor.quantization = None
+    elif tensor.quantization is not None:
+        # Scales and zero points are elsewhere, see `passes.base.packed_inputs` and `passes.expand`; the rest waits for `expand`.
+        tensor.quantization = copy.copy(tensor.quantization)
+        tensor.quantization.scale = tensor.quantization.zeroPoint = None

@@ -6,9 +6,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from tflite_smart.converter.model_editor import Model
+from tflite_smart.converter.model_editor import Model, tensor_name
 
 OP_PREFIX = "TFLiteSmart."
+SCALES_SUFFIX = "/scales"
 PADDING = {schema.Padding.SAME: "SAME", schema.Padding.VALID: "VALID"}
 # The activations that LiteRT's own convolution kernels know, and ours.
 ACTIVATIONS = {
@@ -106,6 +107,45 @@ def all_float(site: Site, numbers: tuple[int, ...]) -> bool:
     """Whether the output and the inputs of these numbers, where present, are float32."""
     tensors = [site.subgraph.tensors[int(site.op.outputs[0])], *(input_tensor(site, number) for number in numbers)]
     return all(tensor is None or tensor.type == schema.TensorType.FLOAT32 for tensor in tensors)
+
+
+def all_int8(site: Site) -> bool:
+    """Whether the operator is one of our integer kernels': int8 in and out with static scales, int8 weights that are symmetric, per tensor or per output channel."""
+    x, y, bias, weight = input_tensor(site, 0), site.subgraph.tensors[int(site.op.outputs[0])], input_tensor(site, 2), site.weight
+    if any(tensor.type != schema.TensorType.INT8 or not _num_scales(tensor) for tensor in (x, y, weight)):
+        return False
+    if bias is not None and bias.type != schema.TensorType.INT32:
+        return False
+    symmetric = not np.any(weight.quantization.zeroPoint)
+    per_channel = weight.quantization.quantizedDimension == site.axis and _num_scales(weight) == int(weight.shape[site.axis])
+    return _num_scales(x) == _num_scales(y) == 1 and symmetric and (_num_scales(weight) == 1 or per_channel)
+
+
+def _num_scales(tensor: schema.TensorT) -> int:
+    """How many scales a plain affine quantization has; 0 without one."""
+    q = tensor.quantization
+    return 0 if q is None or q.details is not None or q.scale is None or q.zeroPoint is None or len(q.scale) != len(q.zeroPoint) else len(q.scale)
+
+
+def packed_inputs(model: Model, site: Site) -> list[int]:
+    """The inputs of a multiplying operator of ours: x, packed weight, bias or -1; for int8 also a constant with the scales of the weight's quantization, which
+    the packed weight's own tensor, a vector of bytes, can't have."""
+    inputs = [int(site.op.inputs[0]), site.tensor, optional_input(site, 2)]
+    if site.weight.type == schema.TensorType.INT8:
+        scales = np.array(site.weight.quantization.scale, np.float32)
+        inputs.append(model.add_constant(site.subgraph, tensor_name(site.weight) + SCALES_SUFFIX, scales))
+    return inputs
+
+
+def rare_options(options, names: dict[str, str]) -> dict:
+    """Options that our kernels do not need and `expand` must not lose: those of `names`, key to the schema's name, that are not at their default."""
+    return {key: int(getattr(options, name)) for key, name in names.items() if getattr(options, name, 0)}
+
+
+def restore_rare_options(options, attributes: dict, names: dict[str, str]) -> None:
+    for key, name in names.items():
+        if key in attributes:
+            setattr(options, name, type(getattr(options, name))(attributes[key]))
 
 
 def optional_input(site: Site, number: int) -> int:

@@ -1,23 +1,25 @@
-"""CONV_2D with a float32 filter -> TFLiteSmart.Conv2D."""
+"""CONV_2D, float32 or int8, -> TFLiteSmart.Conv2D."""
 
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_smart.converter.model_editor import Model, shape
-from tflite_smart.converter.passes.base import ACTIVATIONS, PADDING, Edit, Encoding, Site, all_float, optional_input, replace
+from tflite_smart.converter.passes.base import ACTIVATIONS, PADDING, Edit, Encoding, Site, all_float, all_int8, packed_inputs, rare_options, replace, restore_rare_options
 
 AXIS = 0
+_RARE = {"quantized_bias_type": "quantizedBiasType"}
 
 
 def matches(site: Site) -> bool:
     """Whether our kernel computes this operator. What it does not goes through Expand."""
     options = site.op.builtinOptions
-    return site.number == 1 and all_float(site, (0, 1, 2)) and len(shape(site.weight)) == 4 and options is not None and options.fusedActivationFunction in ACTIVATIONS
+    plain = options is not None and options.fusedActivationFunction in ACTIVATIONS
+    return plain and site.number == 1 and len(shape(site.weight)) == 4 and (all_float(site, (0, 1, 2)) or all_int8(site))
 
 
 def apply(model: Model, site: Site, encoding: Encoding) -> Edit:
-    """Edits the operator. Inputs: x, packed weight, bias or -1."""
+    """Edits the operator."""
     _, height, width, channels = shape(site.weight)
-    inputs = [int(site.op.inputs[0]), site.tensor, optional_input(site, 2)]
+    inputs = packed_inputs(model, site)
     attributes = {**spatial_attributes(site.op.builtinOptions), "filter_h": height, "filter_w": width, "filter_in": channels}
     return replace(model, site, encoding, "Conv2D", inputs, attributes)
 
@@ -30,6 +32,7 @@ def spatial_attributes(options: schema.Conv2DOptionsT | schema.DepthwiseConv2DOp
         "dilation_w": options.dilationWFactor,
         "padding": PADDING[options.padding],
         "activation": ACTIVATIONS[options.fusedActivationFunction],
+        **rare_options(options, _RARE),
     }
 
 
@@ -44,4 +47,5 @@ def restore_spatial(options, attributes: dict):
     options.dilationHFactor, options.dilationWFactor = attributes["dilation_h"], attributes["dilation_w"]
     options.padding = getattr(schema.Padding, attributes["padding"])
     options.fusedActivationFunction = getattr(schema.ActivationFunctionType, attributes["activation"])
+    restore_rare_options(options, attributes, _RARE)
     return options

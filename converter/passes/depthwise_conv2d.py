@@ -1,19 +1,19 @@
-"""DEPTHWISE_CONV_2D with a float32 filter -> TFLiteSmart.DepthwiseConv2D."""
+"""DEPTHWISE_CONV_2D, float32 or int8, -> TFLiteSmart.DepthwiseConv2D."""
 
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_smart.converter.model_editor import Model, shape
 from tflite_smart.converter.passes import conv2d
-from tflite_smart.converter.passes.base import Edit, Encoding, Site, input_tensor, optional_input, replace
+from tflite_smart.converter.passes.base import Edit, Encoding, Site, input_tensor, packed_inputs, replace
 
 AXIS = 3
 matches = conv2d.matches
 
 
 def apply(model: Model, site: Site, encoding: Encoding) -> Edit:
-    """Edits the operator. Inputs: x, packed weight, bias or -1."""
+    """Edits the operator."""
     _, height, width, channels = shape(site.weight)
-    inputs = [int(site.op.inputs[0]), site.tensor, optional_input(site, 2)]
+    inputs = packed_inputs(model, site)
     attributes = {
         **conv2d.spatial_attributes(site.op.builtinOptions),
         "depth_multiplier": _depth_multiplier(site, channels),

@@ -1,25 +1,26 @@
-"""FULLY_CONNECTED with float32 weights -> TFLiteSmart.FullyConnected."""
+"""FULLY_CONNECTED, float32 or int8, -> TFLiteSmart.FullyConnected."""
 
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_smart.converter.model_editor import Model, shape
-from tflite_smart.converter.passes.base import ACTIVATIONS, Edit, Encoding, Site, all_float, optional_input, replace
+from tflite_smart.converter.passes.base import ACTIVATIONS, Edit, Encoding, Site, all_float, all_int8, packed_inputs, rare_options, replace, restore_rare_options
 
 AXIS = 0
+_RARE = {"quantized_bias_type": "quantizedBiasType", "asymmetric_quantize_inputs": "asymmetricQuantizeInputs"}
 
 
 def matches(site: Site) -> bool:
     """Whether our kernel computes this operator. What it does not goes through Expand."""
     options = site.op.builtinOptions
     plain = options is not None and options.fusedActivationFunction in ACTIVATIONS and len(site.op.outputs) == 1
-    return plain and site.number == 1 and all_float(site, (0, 1, 2)) and len(shape(site.weight)) == 2
+    return plain and site.number == 1 and len(shape(site.weight)) == 2 and (all_float(site, (0, 1, 2)) or all_int8(site))
 
 
 def apply(model: Model, site: Site, encoding: Encoding) -> Edit:
-    """Edits the operator. Inputs: x, packed weight, bias or -1."""
+    """Edits the operator."""
     options = site.op.builtinOptions
-    inputs = [int(site.op.inputs[0]), site.tensor, optional_input(site, 2)]
-    attributes = {"activation": ACTIVATIONS[options.fusedActivationFunction], "keep_num_dims": int(options.keepNumDims)}
+    inputs = packed_inputs(model, site)
+    attributes = {"activation": ACTIVATIONS[options.fusedActivationFunction], "keep_num_dims": int(options.keepNumDims), **rare_options(options, _RARE)}
     return replace(model, site, encoding, "FullyConnected", inputs, attributes)
 
 
@@ -28,4 +29,5 @@ def restore(attributes: dict, num_channels: int, channel_elements: int) -> tuple
     options = schema.FullyConnectedOptionsT()
     options.fusedActivationFunction = getattr(schema.ActivationFunctionType, attributes["activation"])
     options.keepNumDims = bool(attributes["keep_num_dims"])
+    restore_rare_options(options, attributes, _RARE)
     return (num_channels, channel_elements), schema.BuiltinOptions.FullyConnectedOptions, options

@@ -117,8 +117,8 @@ def test_the_check_sees_one_changed_weight(source, tmp_path, monkeypatch):
     """The encoder stores other values than it meant to: as if it had a bug."""
     original = convert_module.compress_tensor
 
-    def wrong(values, axis, settings):
-        result = original(values, axis, settings)
+    def wrong(*arguments):
+        result = original(*arguments)
         ids = result.ids.copy()
         ids[3, 7] += 1
         return convert_module.dataclasses.replace(result, ids=ids)
@@ -132,8 +132,8 @@ def test_the_check_sees_one_changed_weight(source, tmp_path, monkeypatch):
 def test_the_check_sees_a_wrong_error_bound(source, tmp_path, monkeypatch):
     original = convert_module.compress_tensor
 
-    def wrong(values, axis, settings):
-        result = original(values, axis, settings)
+    def wrong(*arguments):
+        result = original(*arguments)
         return convert_module.dataclasses.replace(result, max_error=result.max_error * 0.9)
 
     monkeypatch.setattr(convert_module, "compress_tensor", wrong)

@@ -6,7 +6,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter as PlainInterpreter
 from ai_edge_litert.interpreter import OpResolverType
 
-from tests.converter.hand_built import Graph, model_tree, write
+from tests.converter.hand_built import Graph, differences, model_tree, write
 from tflite_smart import Interpreter
 from tflite_smart.converter.convert import convert
 from tflite_smart.converter.expand import expand
@@ -192,29 +192,58 @@ def test_integer_lstm_keeps_its_constants(tmp_path):
     assert model.metadata("TFLITE_SMART") is None and any("nothing was packed" in note for note in report.notes)
 
 
-def int8_tree():
+def int8_tree(op="CONV_2D", per_channel=True, weight_zero_point=0, activations="int8"):
     tree = model_tree()
     graph = Graph(tree)
-    scales = np.linspace(0.01, 0.03, 64)
-    x, y = graph.tensor("x", (1, 8, 8, 32), "int8", quantization=([0.05], [3], 0)), graph.tensor("y", (1, 8, 8, 64), "int8", quantization=([0.2], [-5], 0))
-    w = graph.constant("w", weights(64, 3, 3, 32, dtype=np.int8), (scales, [0] * 64, 0))
-    b = graph.constant("b", np.arange(64, dtype=np.int32), (scales * 0.05, [0] * 64, 0))
-    graph.op("CONV_2D", [x, w, b], [y], schema.Conv2DOptionsT(Padding.SAME, 1, 1), 3)
+    shape, y_shape, axis = {
+        "CONV_2D": ((64, 3, 3, 96), (1, 4, 4, 64), 0),
+        "DEPTHWISE_CONV_2D": ((1, 9, 9, 192), (1, 4, 4, 192), 3),
+        "FULLY_CONNECTED": ((160, 96), (1, 8, 8, 160), 0),
+    }[op]
+    scales = np.linspace(0.01, 0.03, shape[axis]) if per_channel else [0.02]
+    zeros = [0] * len(scales)
+    zero_points = ([3], [-5]) if activations == "int8" else ([0], [0])
+    x = graph.tensor("x", (1, 8, 8, 96), activations, quantization=([0.05], zero_points[0], 0))
+    y = graph.tensor("y", y_shape, activations, quantization=([0.2], zero_points[1], 0))
+    w = graph.constant("w", weights(*shape, dtype=np.int8), (scales, [weight_zero_point] * len(scales), axis if per_channel else 0))
+    b = graph.constant("b", np.arange(shape[axis], dtype=np.int32 if activations == "int8" else np.int64), (np.multiply(scales, 0.05), zeros, 0))
+    graph.subgraph.tensors[w].quantization.min = np.float32([-2])
+    common = (Padding.SAME, 2, 2)
+    options = {
+        "CONV_2D": lambda: schema.Conv2DOptionsT(*common, Activation.RELU, quantizedBiasType=schema.TensorType.INT32),
+        "DEPTHWISE_CONV_2D": lambda: schema.DepthwiseConv2DOptionsT(*common, 2, Activation.RELU6),
+        "FULLY_CONNECTED": lambda: schema.FullyConnectedOptionsT(keepNumDims=True, asymmetricQuantizeInputs=True),
+    }[op]()
+    graph.op(op, [x, w, b], [y], options, 3)
     graph.finish([x], [y])
     return tree
 
 
-def test_int8_keeps_its_integers_and_its_quantization(tmp_path, delegate):
-    report, model, smart, plain = converted(int8_tree(), tmp_path)
-    assert ops(model) == ["TFLiteSmart.Expand", "CONV_2D"] and report.packed[0].value_kind == "integer" and report.packed[0].max_error == 0
-    graph = model.schema.subgraphs[0]
-    expanded = graph.tensors[int(graph.operators[1].inputs[1])]
-    np.testing.assert_array_equal(expanded.quantization.scale, np.linspace(0.01, 0.03, 64).astype(np.float32))
-    again = Model.read(plain)
-    np.testing.assert_array_equal(again.values(again.schema.subgraphs[0].tensors[2]), weights(64, 3, 3, 32, dtype=np.int8))
-    # LiteRT's own integer kernels; its XNNPACK delegate rounds the outputs of convolutions with constant weights in another way.
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("op", ["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"])
+def test_int8_runs_on_integer_kernels_and_comes_back_as_it_was(tmp_path, delegate, op, per_channel):
+    report, model, smart, plain = converted(int8_tree(op, per_channel), tmp_path)
+    assert ops(model) == [{"CONV_2D": "TFLiteSmart.Conv2D", "DEPTHWISE_CONV_2D": "TFLiteSmart.DepthwiseConv2D", "FULLY_CONNECTED": "TFLiteSmart.FullyConnected"}[op]]
+    assert report.packed[0].value_kind == "integer" and report.packed[0].max_error == 0
+    original = str(tmp_path / "plain.tflite")
+    assert differences(Model.read(plain).schema, Model.read(original).schema) == []
+    reference = run(PlainInterpreter, original, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)[0]
+    assert len(np.unique(reference)) > 16
+    np.testing.assert_array_equal(run(Interpreter, smart)[0], reference)
+
+
+@pytest.mark.parametrize("change", [{"op": "FULLY_CONNECTED", "per_channel": False, "weight_zero_point": 4}, {"activations": "int16"}])
+def test_int8_weights_that_our_kernels_do_not_compute_are_expanded(tmp_path, delegate, change):
+    tree = int8_tree(**change)
+    if "activations" in change:
+        tree.subgraphs[0].operators[0].builtinOptions.quantizedBiasType = schema.TensorType.INT64
+    report, model, smart, plain = converted(tree, tmp_path)
+    assert ops(model)[0] == "TFLiteSmart.Expand" and report.packed[0].max_error == 0
+    original = str(tmp_path / "plain.tflite")
+    assert differences(Model.read(plain).schema, Model.read(original).schema) == []
+    # LiteRT's own integer kernels; its XNNPACK delegate rounds the outputs of operators with constant weights in another way.
     exact = {"experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
-    np.testing.assert_array_equal(run(Interpreter, smart, **exact)[0], run(PlainInterpreter, str(tmp_path / "plain.tflite"), **exact)[0])
+    np.testing.assert_array_equal(run(Interpreter, smart, **exact)[0], run(PlainInterpreter, original, **exact)[0])
 
 
 def two_dense(second_type="FULLY_CONNECTED"):

@@ -87,6 +87,14 @@ class ModelBuilder:
         self.graph.tensors.append(tensor)
         return len(self.graph.tensors) - 1
 
+    def quantize(self, tensor, scales, zero_point=0, axis=0) -> None:
+        """Gives a tensor its quantization: one scale, or one for each channel along `axis`."""
+        parameters = schema.QuantizationParametersT()
+        parameters.scale = np.atleast_1d(np.asarray(scales, np.float32))
+        parameters.zeroPoint = np.full(len(parameters.scale), zero_point, np.int64)
+        parameters.quantizedDimension = axis if len(parameters.scale) > 1 else 0
+        self.graph.tensors[tensor].quantization = parameters
+
     def constant(self, name, values) -> int:
         return self.tensor(name, values.shape, values.dtype.name, np.ascontiguousarray(values).tobytes())
 

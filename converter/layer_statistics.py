@@ -1,0 +1,181 @@
+"""Second moments of the inputs of convolutions and dense layers, from running the original model on calibration data.
+
+Memory is bounded: layers are taken in groups, one pass over the data each, and what is kept (the factors for `feedback`) lies in files.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from ai_edge_litert import interpreter as litert
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_smart.converter import calibration, feedback
+from tflite_smart.converter.model_editor import Model, shape
+from tflite_smart.converter.selection import Weight
+
+MAX_SAMPLES = 512
+_SEED = 0
+_ROWS_AT_ONCE = 512
+_GROUP_BYTES = 256 << 20  # second moments held at once
+_LARGEST_K = 8192  # a factor of a wider layer would take more time and room than its weights are worth
+_ROWS_PER_ELEMENT, _LEAST_ROWS = 4, 8192  # input vectors looked at for each of the k, and at least
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """A weight whose inputs are looked at: the tensor they come from, and `vectors(values, most, rng)`, which draws vectors of the weight's k from it."""
+
+    buffer: int
+    tensor: int
+    k: int
+    vectors: Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+
+
+class Factors:
+    """Feedback factors of a model's layers, by the index of the weight's buffer."""
+
+    def __init__(self, folder: str):
+        self._folder = folder
+
+    def of(self, buffer: int) -> np.ndarray | None:
+        """The factor, mapped from its file, or None where the layer has none."""
+        path = self._path(buffer)
+        return np.load(path, mmap_mode="r") if os.path.exists(path) else None
+
+    def save(self, buffer: int, factor: np.ndarray) -> None:
+        np.save(self._path(buffer), factor)
+
+    def _path(self, buffer: int) -> str:
+        return os.path.join(self._folder, f"factor_{buffer}.npy")
+
+
+def collect(source, model: Model, weights: list[Weight], data, folder: str, step: Callable = lambda item: item) -> Factors:
+    """Runs the original model on the data and saves a factor for every float convolution (without groups) and dense layer of the main graph.
+
+    Args:
+        source: path or bytes of the original .tflite; model: the same, read.
+        weights: those to look at.
+        data: as in `calibration.samples`.
+        folder: where the factors go.
+        step: called once per group of layers, for progress.
+
+    Raises:
+        InputDataError: the data do not fit.
+        RuntimeError, ValueError: LiteRT can't run the model.
+    """
+    factors = Factors(folder)
+    for group in _groups(_layers(model, weights)):
+        interpreter = _interpreter(source)
+        samples = calibration.samples(interpreter.get_input_details(), data, MAX_SAMPLES)
+        moments = {layer.buffer: _SecondMoment(layer.k) for layer in group}
+        rng = np.random.default_rng(_SEED)
+        for sample in samples:
+            for detail, values in zip(interpreter.get_input_details(), sample):
+                if tuple(detail["shape"]) != values.shape:
+                    interpreter.resize_tensor_input(detail["index"], values.shape)
+            interpreter.allocate_tensors()
+            for detail, values in zip(interpreter.get_input_details(), sample):
+                interpreter.set_tensor(detail["index"], values)
+            interpreter.invoke()
+            for layer in group:
+                most = -(-(_ROWS_PER_ELEMENT * layer.k + _LEAST_ROWS) // len(samples))
+                moments[layer.buffer].add(layer.vectors(interpreter.get_tensor(layer.tensor), most, rng))
+        for layer in group:
+            factors.save(layer.buffer, feedback.feedback_factor(moments.pop(layer.buffer).mean()))
+        step(group)
+    return factors
+
+
+class _SecondMoment:
+    """Mean of x x^T over vectors x of length k, taken some hundred at a time: a product with few rows would only move the matrix through memory."""
+
+    def __init__(self, k: int):
+        self._sum, self._count, self._waiting, self._num_waiting = np.zeros((k, k), np.float32), 0, [], 0
+
+    def add(self, rows: np.ndarray) -> None:
+        self._waiting.append(rows)
+        self._num_waiting += len(rows)
+        if self._num_waiting >= _ROWS_AT_ONCE:
+            self._flush()
+
+    def mean(self) -> np.ndarray:
+        self._flush()
+        return self._sum / max(self._count, 1)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            rows = np.concatenate(self._waiting)
+            self._sum += rows.T @ rows
+            self._count += len(rows)
+            self._waiting, self._num_waiting = [], 0
+
+
+def _interpreter(source):
+    """Keeps every tensor, and runs without delegates, which would hide the tensors inside their partitions."""
+    where = {"model_path": os.fspath(source)} if isinstance(source, (str, os.PathLike)) else {"model_content": bytes(source)}
+    return litert.Interpreter(
+        **where,
+        num_threads=min(2, os.cpu_count() or 1),
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+
+
+def _groups(layers: list[_Layer]) -> Iterator[list[_Layer]]:
+    group, held = [], 0
+    for layer in layers:
+        size = 4 * layer.k * layer.k
+        if group and held + size > _GROUP_BYTES:
+            yield group
+            group, held = [], 0
+        group.append(layer)
+        held += size
+    if group:
+        yield group
+
+
+def _layers(model: Model, weights: list[Weight]) -> list[_Layer]:
+    main = model.schema.subgraphs[0]
+    layers = []
+    for weight in weights:
+        sites = [site for site in weight.sites if site.subgraph is main]
+        if len(sites) != 1 or len(weight.sites) != 1 or weight.info.dtype != "float32":
+            continue
+        op, dimensions = sites[0].op, weight.info.shape
+        source = int(op.inputs[0])
+        inputs = main.tensors[source]
+        if inputs.type != schema.TensorType.FLOAT32 or weight.info.num_elements // dimensions[0] > _LARGEST_K:
+            continue
+        if weight.info.op_type == "FULLY_CONNECTED":
+            layers.append(_Layer(weight.buffer, source, dimensions[1], lambda x, most, rng, k=dimensions[1]: _draw(x.reshape(-1, k), most, rng)))
+        elif weight.info.op_type == "CONV_2D" and shape(inputs)[-1] == dimensions[3]:
+            k = dimensions[1] * dimensions[2] * dimensions[3]
+            layers.append(_Layer(weight.buffer, source, k, lambda x, most, rng, d=dimensions, o=op.builtinOptions: _draw(patches(x, d, o), most, rng)))
+    return layers
+
+
+def _draw(vectors: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """At most so many of the vectors `(..., ...)`, which may be a view that is dear to copy: `(rows, k)`."""
+    positions = vectors.shape[: 1 if vectors.ndim == 2 else 3]
+    count = int(np.prod(positions))
+    chosen = rng.choice(count, most, replace=False) if count > most else np.arange(count)
+    return vectors[np.unravel_index(chosen, positions)].reshape(len(chosen), -1)
+
+
+def patches(x: np.ndarray, dimensions: tuple[int, ...], options: schema.Conv2DOptionsT) -> np.ndarray:
+    """What a convolution multiplies: a view `(batch, y, x, h, w, i)` of an input `(batch, height, width, i)`, padded.
+
+    Args:
+        dimensions: of the filter, OHWI.
+        options: strides, dilations and padding.
+    """
+    _, height, width, _ = dimensions
+    strides, dilations = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
+    extents = [(size - 1) * dilation + 1 for size, dilation in zip((height, width), dilations)]
+    if options.padding == schema.Padding.SAME:
+        totals = [max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(x.shape[1:3], strides, extents)]
+        x = np.pad(x, ((0, 0), *((total // 2, total - total // 2) for total in totals), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, extents, axis=(1, 2))
+    return windows[:, :: strides[0], :: strides[1], :, :: dilations[0], :: dilations[1]].transpose(0, 1, 2, 4, 5, 3)
