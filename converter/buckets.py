@@ -10,6 +10,7 @@ from tflite_smart.converter.codecs.base import MAX_ID, MIN_ID
 
 _SMALLEST_STEP = np.finfo(np.float32).tiny
 _BLOCK_ELEMENTS = 1 << 21
+_GRID_TOLERANCE = 127 * 4 * np.finfo(np.float32).eps  # a few roundings of a number of up to 127 steps
 
 
 def bucket_steps(weights: np.ndarray, relative_error: float, channel_exponent: float = 1.0) -> np.ndarray:
@@ -35,6 +36,29 @@ def bucket_steps(weights: np.ndarray, relative_error: float, channel_exponent: f
     steps = shape * relative_error * np.sqrt(12.0 * total / shaped)
     steps = np.maximum(steps, np.maximum(weights.max(axis=1), -weights.min(axis=1)) / np.float32(MAX_ID + 0.25)).astype(np.float32)
     return np.where(steps >= _SMALLEST_STEP, steps, 0).astype(np.float32)
+
+
+def grid_steps(weights: np.ndarray) -> np.ndarray | None:
+    """Steps of which all weights are whole multiples already, or None: ternary and constant weights, and those that were trained on a grid.
+
+    The step of a channel is its smallest weight that is not zero; up to 127 multiples of it, equal up to float32 rounding.
+
+    Args:
+        weights: float32 `(num_channels, channel_elements)`.
+
+    Returns:
+        float32 `(num_channels,)`, 0 for a channel of zeros.
+    """
+    steps = np.zeros(len(weights), np.float32)
+    for rows in [slice(0, 1), *_blocks(weights.shape)]:  # the first channel alone tells nearly all weights apart
+        magnitudes = np.abs(weights[rows])
+        smallest = np.where(magnitudes > 0, magnitudes, np.inf).min(axis=1)
+        steps[rows] = np.where(np.isfinite(smallest), smallest, 0)
+        multiples = magnitudes * _inverse(steps[rows])[:, None]
+        nearest = np.rint(multiples)
+        if not np.isfinite(multiples).all() or nearest.max() > MAX_ID or np.abs(multiples - nearest).max() > _GRID_TOLERANCE:
+            return None
+    return steps
 
 
 def to_buckets(weights: np.ndarray, steps: np.ndarray, midrise: bool = False) -> np.ndarray:

@@ -7,14 +7,16 @@ import numpy as np
 from tflite_smart.converter import buckets, feedback
 from tflite_smart.converter.codecs import CODECS, CodecParameters
 from tflite_smart.converter.codecs.base import MIN_ID
+from tflite_smart.converter.errors import UnpackableWeightError
 from tflite_smart.converter.format import PANEL, PackedWeight, from_matrix, tile_count, tile_order, to_matrix
 from tflite_smart.delegates import native
 
 # A tile more costs `tile_overhead_bytes` and makes random access and threads finer: cut where the overhead is this small a part.
 _TILE_OVERHEAD = 0.004
 
-# Decoding time of one id in units of the time it takes to fetch one bit of it; measured with delegates/bench, AVX2 and NEON alike within a factor of 2.
-_DECODE_BITS = {"raw": 0.5, "bitpack": 1.0, "sparse": 1.5, "rans": 4.0}
+# Decoding time of one id relative to bitpack's (delegates/bench, AVX2 and AVX-512, rounded), and how many bits per id such a unit of time is worth to each objective.
+_DECODE_TIME = {"raw": 0.5, "bitpack": 1.0, "sparse": 1.5, "rans": 4.0}
+_VANISHED = 0.9  # a relative error that only weights below the smallest float32 step can have
 _DECODE_WEIGHT = {"size": 0.0, "balanced": 0.05, "latency": 1.0}
 
 
@@ -71,14 +73,15 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, fac
         factor: of `feedback.feedback_factor`, from the layer's inputs; None rounds without data.
 
     Raises:
-        ValueError: for another dtype, or for inf and nan.
+        ValueError: for another dtype.
+        UnpackableWeightError: for inf and nan, and for weights so large or small that float32 steps fail.
     """
     matrix = to_matrix(values, axis)
     if values.dtype == np.int8:
         ids, scales, value_kind = matrix, None, "integer"
     elif values.dtype == np.float32:
         if not np.isfinite([matrix.min(), matrix.max()]).all():  # nan wins both; no array of flags
-            raise ValueError("weights must be finite. Received: inf or nan.")
+            raise UnpackableWeightError("weights must be finite. Received: inf or nan.")
         ids, scales, value_kind = _quantize(matrix, settings, factor)
     else:
         raise ValueError(f"weights must be float32 or int8. Received: {values.dtype}.")
@@ -86,6 +89,8 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, fac
     packed = pack_ids(ids, inner, value_kind, scales, settings)
     blob = packed.to_bytes()
     max_error, relative_error = (0.0, 0.0) if scales is None else _errors(matrix, ids, scales, value_kind)
+    if not np.isfinite(max_error) or relative_error > _VANISHED and value_kind != "midrise":
+        raise UnpackableWeightError(f"weights must keep their size. Received: relative error {relative_error:.2g}, largest error {max_error:.2g}.")
     return CompressedTensor(blob, ids, packed.codec, value_kind, 8 * len(blob) / values.size, max_error, relative_error)
 
 
@@ -114,7 +119,7 @@ def choose_codec(ids: np.ndarray, settings: TensorSettings) -> tuple[str, CodecP
             continue
         parameters, bits = plan
         bits += 8 * CODECS[name].tile_overhead_bytes
-        cost = bits + weight * _DECODE_BITS[name] * ids.size
+        cost = bits + weight * _DECODE_TIME[name] * ids.size
         if best is None or cost < best[0]:
             best = cost, name, parameters, bits / ids.size
     if best is None:
@@ -130,18 +135,30 @@ def _histogram(ids: np.ndarray) -> np.ndarray:
     return np.roll(counts, -MIN_ID)  # from the order 0..127, -128..-1 to -128..127
 
 
+def _entropy(ids: np.ndarray) -> float:
+    """Order-0 entropy in bits per id."""
+    share = _histogram(ids) / ids.size
+    share = share[share > 0]
+    return float(-(share * np.log2(share)).sum())
+
+
 def _quantize(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, str]:
     if settings.buckets == "binary":
         ids, scales = buckets.binarize(matrix)
         return ids, scales, "midrise"
     midrise = settings.buckets == "midrise"
     steps = buckets.bucket_steps(matrix, settings.relative_error, settings.channel_exponent)
+    grid = None if midrise else buckets.grid_steps(matrix)
     if factor is not None:
         ids = feedback.round_with_feedback(matrix, steps, factor, midrise)
     else:
         ids = buckets.to_buckets(matrix, steps, midrise)
         if settings.taps:
             buckets.balance(ids, matrix, steps, settings.taps, midrise)
+    if grid is not None:
+        on_grid = buckets.to_buckets(matrix, grid)
+        if _entropy(on_grid) <= _entropy(ids):
+            return on_grid, grid, "uniform"
     return ids, steps, "midrise" if midrise else "uniform"
 
 

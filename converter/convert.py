@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from tflite_smart.converter import check, from_keras, layer_statistics, model_writer, search, unknown_fields
 from tflite_smart.converter.allocate import Skip, allocate
 from tflite_smart.converter.compress import TensorSettings, compress_tensor
-from tflite_smart.converter.errors import TFLiteSmartError, UnsupportedModelError
+from tflite_smart.converter.errors import TFLiteSmartError, UnpackableWeightError, UnsupportedModelError
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.passes.base import Encoding
 from tflite_smart.converter.recipe import SmartConfig, resolve
@@ -24,8 +24,8 @@ from tflite_smart.converter.selection import LeftAlone, Weight, find_weights
 
 # What an operator of ours adds to the file: its table and options, the table of a tensor, padding. A weight must gain more than that for every operator.
 _OPERATOR_BYTES = 256
-# What the first one adds: the metadata entry and operator codes.
-_FILE_BYTES = 512
+# How far below its target an output may be measured before it is worth a word; single measurements scatter by as much.
+_MISSED_DB = 3.0
 
 Progress = Callable[[str, int, int], None]
 
@@ -88,7 +88,6 @@ def convert(
             editable = Model.read(source)
         if is_smart(editable):
             raise UnsupportedModelError(f"{_source_name(model)}: model must not be compressed yet. Received: one with TFLiteSmart operators. Run `tflite_smart expand` on it first.")
-        target = os.path.join(folder, "smart.tflite") if output is None else os.fspath(output)
         job = _Job(source, config, calibration_data, folder, clock)
         factors = _look_at_inputs(job, editable, notes) if calibration_data is not None else None
         fidelity = _search(job, editable.file_bytes, factors) if _has_target(editable, config) else None
@@ -97,23 +96,21 @@ def convert(
             notes += [fidelity.note] if fidelity.note else []
         planned, left_alone = plan(editable, config, factors)
         with clock.phase("encode", len(planned)) as step:
-            encoded = _worth_it([step(_encode_and_release(editable, entry)) for entry in planned])
-        packed = [entry for entry in encoded if entry.blob]
-        with clock.phase("write", 1):
-            runs_as = rewrite(editable, [(entry.weight, entry.blob, _encoding(entry)) for entry in packed], config.name)
-
-        def check_written(path: str) -> None:
-            with clock.phase("check", len(packed)) as step:
-                check.check_file(path, packed, step)
-
+            encoded = [step(_encode_and_release(editable, entry)) for entry in planned]
         notes += [f"kept without knowing its meaning: {field}" for field in unknown_fields.describe(editable.unknown)]
-        if not packed:
+        result = os.path.join(folder, "smart.tflite")
+        runs_as = _write_checked(editable, [entry for entry in encoded if entry.blob], result, job)
+        if os.path.getsize(result) >= editable.file_bytes:
+            encoded, runs_as, fidelity = [_without_gain(entry) for entry in encoded], {}, None
             notes.append("nothing was packed: the output is the model as it was, and needs no delegate")
-        size = editable.write(target, overwrite, check_written)
-        snr = _measure(fidelity, target, clock)
+            result = source
+        snr, measured_on = _measure(fidelity, result, job, notes)
+        size = editable.file_bytes if result is source else os.path.getsize(result)
+        if output is not None:
+            model_writer.copy(result, os.fspath(output), overwrite)
     rows = [_row(entry, runs_as.get(entry.weight.buffer, "")) for entry in encoded] + [_left_alone_row(entry) for entry in left_alone]
     return ConversionReport(
-        _source_name(model), None if output is None else os.fspath(output), config.name, rows, editable.file_bytes, size, dict(clock.seconds), notes, config.error_budget, snr
+        _source_name(model), None if output is None else os.fspath(output), config.name, rows, editable.file_bytes, size, dict(clock.seconds), notes, config.error_budget, snr, measured_on
     )
 
 
@@ -148,26 +145,44 @@ def _search(job: "_Job", file_bytes: int, factors: layer_statistics.Factors | No
     """The error budget for the recipe's target, from candidates that are written, run and thrown away."""
     path = os.path.join(job.folder, "candidate.tflite")
 
-    def write_candidate(candidate: SmartConfig) -> str:
+    def write_candidate(candidate: SmartConfig) -> search.Candidate:
         model = Model.read(job.source)
         planned, _ = plan(model, candidate, factors)
         decisions = search.fast_settings([entry.decision for entry in planned])
         encoded = [_encode_and_release(model, dataclasses.replace(entry, decision=decision)) for entry, decision in zip(planned, decisions)]
         rewrite(model, [(entry.weight, entry.blob, _encoding(entry)) for entry in encoded if entry.blob], candidate.name)
         model.write(path, overwrite=True)
-        return path
+        return search.Candidate(path, max((entry.relative_error for entry in encoded), default=0.0))
 
     with job.clock.phase("measure fidelity", search.num_measurements(file_bytes)) as step:
         return search.find_budget(job.source, file_bytes, job.config, job.calibration_data, write_candidate, step)
 
 
-def _measure(fidelity: search.Fidelity | None, path: str, clock: "_Clock") -> float | None:
-    """Output SNR of the written model in dB, where there is a probe to tell."""
+def _write_checked(model: Model, packed: list[Encoded], path: str, job: "_Job") -> dict[int, str]:
+    """Rewrites the model, writes it and decodes everything again; returns for every packed buffer the operators of ours that read it."""
+    with job.clock.phase("write", 1):
+        runs_as = rewrite(model, [(entry.weight, entry.blob, _encoding(entry)) for entry in packed], job.config.name)
+
+    def check_written(written: str) -> None:
+        with job.clock.phase("check", len(packed)) as step:
+            check.check_file(written, packed, step)
+
+    model.write(path, overwrite=True, check=check_written)
+    return runs_as
+
+
+def _measure(fidelity: search.Fidelity | None, path: str, job: "_Job", notes: list[str]) -> tuple[float | None, str]:
+    """Output SNR of the written model in dB and the inputs it was measured on, where there is a probe to tell; a miss becomes a note."""
     if fidelity is None or fidelity.probe is None:
-        return None
-    with clock.phase("measure result", 1):
+        return None, ""
+    with job.clock.phase("measure result", 1):
         snr = fidelity.probe.snr_db(path)
-    return snr if math.isfinite(snr) else None
+    target, inputs = job.config.target_snr_db, fidelity.probe.inputs_name
+    if math.isnan(snr):
+        notes.append("output fidelity could not be measured: the outputs are not finite on any inputs that were tried. Give calibration data")
+    elif snr < target - _MISSED_DB:
+        notes.append(f"the outputs are at {snr:.1f} dB ({inputs}) and not at the {target:g} dB that the recipe asks for: 8-bit ids, an outlier, or made-up inputs that do not suit the model. Give calibration data, or check with verify")
+    return (snr if math.isfinite(snr) else None), inputs
 
 
 def encode(planned: Planned) -> Encoded:
@@ -178,7 +193,7 @@ def encode(planned: Planned) -> Encoded:
     try:
         factor = planned.factors.of(weight.buffer) if planned.factors else None
         result = compress_tensor(weight.values(), weight.info.axis, settings, factor)
-    except ValueError as error:
+    except UnpackableWeightError as error:
         return Encoded(weight, skipped=str(error).rstrip("."))
     size = len(result.blob) + _OPERATOR_BYTES * len(weight.sites)
     if size >= weight.stored.nbytes:
@@ -194,12 +209,8 @@ def _encode_and_release(model: Model, planned: Planned) -> Encoded:
     return encoded
 
 
-def _worth_it(encoded: list[Encoded]) -> list[Encoded]:
-    """Leaves a model alone whose weights together gain less than what marks it as ours."""
-    gain = sum(entry.weight.stored.nbytes - len(entry.blob) - _OPERATOR_BYTES * len(entry.weight.sites) for entry in encoded if entry.blob)
-    if gain > _FILE_BYTES:
-        return encoded
-    return [Encoded(entry.weight, skipped=entry.skipped or "the whole file would not shrink") for entry in encoded]
+def _without_gain(entry: Encoded) -> Encoded:
+    return Encoded(entry.weight, skipped=entry.skipped or "the whole file would not shrink")
 
 
 def _as_tflite(model: object, folder: str) -> tuple[str | os.PathLike | bytes, list[str]]:

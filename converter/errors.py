@@ -13,12 +13,20 @@ class PackedWeightError(TFLiteSmartError):
     """A packed weight breaks a rule of FORMAT.md."""
 
 
+class UnpackableWeightError(TFLiteSmartError):
+    """A weight that can't be packed: not finite, too large, or vanishing. `convert` leaves it alone and says so."""
+
+
 class ModelFormatError(TFLiteSmartError):
     """A file is not the model it should be: truncated, random bytes, another format."""
 
 
 class UnsupportedModelError(TFLiteSmartError):
     """A valid model that uses something we can't carry over without loss."""
+
+
+class InputError(TFLiteSmartError):
+    """Data that do not fit the model's inputs."""
 
 
 class RecipeError(TFLiteSmartError):

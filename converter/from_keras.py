@@ -52,9 +52,9 @@ def to_tflite(source: object, folder: str) -> FloatModel:
     """
     if isinstance(source, (str, os.PathLike)):
         _check_path(os.fspath(source))
-    with _silenced():
+    with _silenced(), contextlib.ExitStack() as changes:
         tf = _tensorflow()
-        name, routes = _routes(tf, source, folder)
+        name, routes = _routes(tf, source, folder, changes)
         notes, failures = [], []
         for note, make_converter in routes:
             try:
@@ -71,8 +71,8 @@ def to_tflite(source: object, folder: str) -> FloatModel:
     raise UnsupportedModelError(f"{name}: must be convertible by TFLiteConverter. Received: {failures[0]}. Remove the layer it names, or convert to .tflite yourself and pass that.")
 
 
-def _routes(tf, source, folder: str):
-    """Name of the model for messages, and `(note, function that makes a converter)` in the order to try."""
+def _routes(tf, source, folder: str, changes: contextlib.ExitStack):
+    """Name of the model for messages, and `(note, function that makes a converter)` in the order to try. `changes` takes back what is done to the caller's model."""
     lite = tf.lite.TFLiteConverter
     if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
         path = os.fspath(source)
@@ -87,10 +87,26 @@ def _routes(tf, source, folder: str):
     if not getattr(model, "built", True):
         raise UnsupportedModelError(f"{name}: model must be built. Received: built=False. Call it once on an input, or give it an Input layer.")
     if kind == "keras":
+        changes.enter_context(_computing_in_float32(model))
         fixed = lambda: lite.from_saved_model(_export_fixed(tf, model, folder))  # noqa: E731
     else:
         fixed = lambda: _fixed_tf_keras(tf, model)  # noqa: E731
     return name, _three_ways(tf, lambda: lite.from_keras_model(model), fixed)
+
+
+@contextlib.contextmanager
+def _computing_in_float32(model):
+    """Mixed precision is for training: TFLite's kernels compute in float32 and know no float16 convolution. The variables are float32 already."""
+    import keras
+
+    mixed = {layer: layer.dtype_policy for layer in model._flatten_layers() if layer.compute_dtype in ("float16", "bfloat16")}
+    try:
+        for layer in mixed:
+            layer.dtype_policy = keras.DTypePolicy("float32")
+        yield
+    finally:
+        for layer, policy in mixed.items():
+            layer.dtype_policy = policy
 
 
 def _three_ways(tf, free, fixed):

@@ -62,13 +62,13 @@ def collect(source, model: Model, weights: list[Weight], data, folder: str, step
         step: called once per group of layers, for progress.
 
     Raises:
-        InputDataError: the data do not fit.
+        InputError: the data do not fit.
         RuntimeError, ValueError: LiteRT can't run the model.
     """
     factors = Factors(folder)
     for group in _groups(_layers(model, weights)):
         interpreter = _interpreter(source)
-        samples = calibration.samples(interpreter.get_input_details(), data, MAX_SAMPLES)
+        samples = calibration.samples(interpreter.get_input_details(), data, MAX_SAMPLES, calibration.signature_names(interpreter))
         moments = {layer.buffer: _SecondMoment(layer.k) for layer in group}
         rng = np.random.default_rng(_SEED)
         for sample in samples:

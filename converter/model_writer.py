@@ -9,7 +9,9 @@ written straight from its numpy view to the file behind the tables, and the tabl
 offsets from the end of what it builds, so `-d` is `d` bytes behind that end.
 """
 
+import contextlib
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -36,21 +38,42 @@ def write(model, path: str | os.PathLike, overwrite: bool = False, check: Callab
     Raises:
         OutputExistsError: the file is there and `overwrite` is False.
     """
-    path = os.fspath(path)
+
+    def fill(file) -> None:
+        write_stream(model, file)
+        if model.archive:
+            _append_archive(file, model.archive)
+
+    return _write_atomically(os.fspath(path), overwrite, fill, check)
+
+
+def copy(source: str | os.PathLike | bytes, path: str, overwrite: bool = False) -> int:
+    """The bytes of a file, or bytes, under another name, written as `write` does."""
+
+    def fill(file) -> None:
+        if isinstance(source, (str, os.PathLike)):
+            with open(source, "rb") as original:
+                shutil.copyfileobj(original, file, 1 << 20)
+        else:
+            file.write(source)
+
+    return _write_atomically(path, overwrite, fill)
+
+
+def _write_atomically(path: str, overwrite: bool, fill: Callable, check: Callable[[str], None] | None = None) -> int:
     check_output(path, overwrite)
     handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=os.path.dirname(path) or ".")
     try:
         with os.fdopen(handle, "w+b") as file:
-            write_stream(model, file)
-            if model.archive:
-                _append_archive(file, model.archive)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         if check is not None:
             check(temporary)
-        commit(temporary, path)
+        commit(temporary, path, overwrite)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
     return os.path.getsize(path)
 
@@ -59,6 +82,8 @@ def check_output(path: str, overwrite: bool) -> None:
     """Fails before any work is done where the work could not be kept."""
     if os.path.isdir(path):
         raise OutputExistsError(f"{path}: output must be a file. Received: a folder. Name a file in it.")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OutputExistsError(f"{path}: output must be a regular file. Received: a device, pipe or socket. Choose another name.")
     if os.path.exists(path) and not overwrite:
         raise OutputExistsError(f"{path}: output must not exist. Received: a file that does. Pass `overwrite` (--overwrite) to replace it.")
     folder = os.path.dirname(path) or "."
@@ -68,12 +93,22 @@ def check_output(path: str, overwrite: bool) -> None:
         raise OutputExistsError(f"{path}: output folder must be writable. Received: {folder}, which is not. Choose another.")
 
 
-def commit(temporary: str, path: str) -> None:
-    """Gives a finished temporary file its name, with the permissions that a new file would have had."""
+def commit(temporary: str, path: str, overwrite: bool) -> None:
+    """Gives a finished temporary file its name, with the permissions that a new file would have had. A file that came up meanwhile is kept unless `overwrite`."""
     mask = os.umask(0)
     os.umask(mask)
     os.chmod(temporary, 0o666 & ~mask)
-    os.replace(temporary, path)
+    if overwrite:
+        os.replace(temporary, path)
+        return
+    try:
+        os.link(temporary, path)  # unlike rename it never replaces
+    except FileExistsError:
+        raise OutputExistsError(f"{path}: output must not exist. Received: a file that does. Pass `overwrite` (--overwrite) to replace it.") from None
+    except OSError:  # a file system without links
+        os.replace(temporary, path)
+        return
+    os.unlink(temporary)
 
 
 def write_stream(model, file) -> None:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ai_edge_litert import schema_py_generated as schema
+
 from tflite_smart.converter.codecs import CODECS
 from tflite_smart.converter.errors import RecipeError
 
@@ -73,12 +75,20 @@ class SmartConfig:
     op_name_configs: Mapping[str, WeightConfig | None] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        if not 0 < self.error_budget < 1:
-            raise RecipeError(f"recipe {self.name}: error_budget must be in (0, 1). Received: error_budget={self.error_budget}.")
-        if self.target_snr_db is not None and not 0 < self.target_snr_db < 120:
-            raise RecipeError(f"recipe {self.name}: target_snr_db must be in (0, 120). Received: target_snr_db={self.target_snr_db}.")
-        if self.min_weight_elements < 1:
-            raise RecipeError(f"recipe {self.name}: min_weight_elements must be at least 1. Received: min_weight_elements={self.min_weight_elements}.")
+        rules = [
+            ("name", lambda v: isinstance(v, str) and v, "a text"),
+            ("error_budget", lambda v: _is_number(v) and 0 < v < 1, "a number in (0, 1)"),
+            ("target_snr_db", lambda v: v is None or _is_number(v) and 0 < v < 120, "a number in (0, 120), or null"),
+            ("min_weight_elements", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number of at least 1"),
+            ("integer_only", lambda v: isinstance(v, bool), "true or false"),
+        ]
+        for field, valid, expected in rules:
+            value = getattr(self, field)
+            if not valid(value):
+                raise RecipeError(f"recipe {self.name}: {field} must be {expected}. Received: {field}={value!r}.")
+        for op_type in self.op_type_configs:
+            if not hasattr(schema.BuiltinOperator, op_type):
+                raise RecipeError(f"recipe {self.name}: op_type_configs must have builtin operators as keys, such as CONV_2D. Received: {op_type!r}.")
         for pattern in self.op_name_configs:
             try:
                 re.compile(pattern)
@@ -121,10 +131,7 @@ class SmartConfig:
             if not isinstance(entries, Mapping):
                 raise RecipeError(f"recipe: {level} must be an object. Received: {level}={entries!r}.")
             values[level] = {key: _weight_config(entry, f"{level}[{key!r}]") for key, entry in entries.items()}
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise RecipeError(f"recipe: every field must have its type. Received: {error}.") from None
+        return cls(**values)
 
     def _levels(self):
         yield "global_config", self.global_config
@@ -145,6 +152,8 @@ def resolve(recipe: "str | Path | Mapping | SmartConfig | None") -> SmartConfig:
         return recipe
     if isinstance(recipe, Mapping):
         return SmartConfig.from_dict(recipe)
+    if not isinstance(recipe, (str, Path)):
+        raise RecipeError(f"recipe must be a name, a .json file, a mapping or a SmartConfig. Received: {type(recipe).__name__}.")
     if str(recipe) in RECIPES:
         return RECIPES[str(recipe)]
     path = Path(recipe)
@@ -178,14 +187,18 @@ def _known_keys(values, cls, where: str) -> Mapping:
     return values
 
 
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _check(where: str, config: WeightConfig | None) -> None:
     if config is None:
         return
     if not isinstance(config, WeightConfig):
         raise RecipeError(f"{where} must be a WeightConfig or None. Received: {config!r}.")
     rules = [
-        ("relative_error", lambda v: isinstance(v, (int, float)) and 0 < v < 1, "a number in (0, 1)"),
-        ("channel_exponent", lambda v: isinstance(v, (int, float)) and 0 <= v <= 1, "a number in [0, 1]"),
+        ("relative_error", lambda v: _is_number(v) and 0 < v < 1, "a number in (0, 1)"),
+        ("channel_exponent", lambda v: _is_number(v) and 0 <= v <= 1, "a number in [0, 1]"),
         ("buckets", lambda v: v in BUCKETS, f"one of {', '.join(BUCKETS)}"),
         ("objective", lambda v: v in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}"),
         ("codecs", lambda v: isinstance(v, tuple) and v and all(name in CODECS for name in v), f"names out of {', '.join(CODECS)}"),

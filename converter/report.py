@@ -45,7 +45,8 @@ class ConversionReport:
         file_bytes_before: of the .tflite that was compressed; file_bytes_after: of the result.
         seconds: per phase.
         error_budget: noise-to-signal power ratio that was dealt out to the weights.
-        output_snr_db: of the written model against the original, on the calibration inputs or made-up ones; None where it was not measured.
+        output_snr_db: signal-to-noise ratio of the written model's outputs; None where it was not measured or the outputs are equal.
+        measured_on: the inputs of that measurement: `calibration data`, or the range of made-up ones. Above 32 MB the reference is the model at 8 bits per weight.
         notes: what else the user should know.
     """
 
@@ -59,6 +60,7 @@ class ConversionReport:
     notes: list[str] = dataclasses.field(default_factory=list)
     error_budget: float = 0.0
     output_snr_db: float | None = None
+    measured_on: str = ""
 
     @property
     def packed(self) -> list[TensorRow]:

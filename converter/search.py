@@ -19,11 +19,20 @@ _GRID_DB = 0.5
 
 # Many small runs are more precise; models above this size are measured on fewer inputs to keep conversions short. They are also compared with their own
 # finest compressed form, 8 bits per weight, instead of the original: LiteRT would unpack that a second time, and a conversion must not need several times the model's
-# size. What the 8 bits lose lies far below any target.
+# size. What the 8 bits lose lies far below any target, unless outliers spoil them: then the original it is.
 _LARGE_MODEL_BYTES = 32 << 20
 _NUM_SAMPLES, _NUM_SAMPLES_LARGE = 12, 3
 _FINEST_BUDGET = 1e-6
-_NUM_MEASUREMENTS, _NUM_MEASUREMENTS_LARGE = 6, 3
+_FINE_ENOUGH = 0.04  # relative error of the worst weight in that form: 28 dB below the weights
+_NUM_MEASUREMENTS, _NUM_MEASUREMENTS_LARGE = 6, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A model written to be measured: its file, and the largest relative error (rms over rms) among its float weights."""
+
+    path: str
+    worst_error: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,33 +50,37 @@ class Fidelity:
     note: str = ""
 
 
-def find_budget(source, file_bytes: int, config: SmartConfig, calibration_data, write_candidate: Callable[[SmartConfig], str], step: Callable = lambda item: item) -> Fidelity:
+def find_budget(source, file_bytes: int, config: SmartConfig, calibration_data, write_candidate: Callable[[SmartConfig], Candidate], step: Callable = lambda item: item) -> Fidelity:
     """The budget for which the outputs reach `config.target_snr_db`.
 
     Args:
         source: path or bytes of the original .tflite; file_bytes: its size.
         calibration_data: what the caller gave, or None for made-up inputs.
-        write_candidate: converts with another configuration to a file that the next call may overwrite, and returns its path.
+        write_candidate: converts with another configuration to a file that the next call may overwrite.
         step: called with every measurement, for progress.
 
     Raises:
-        InputDataError: the calibration data do not fit the model.
+        InputError: the calibration data do not fit the model.
     """
     large = file_bytes > _LARGE_MODEL_BYTES
     try:
-        details = open_interpreter(source).get_input_details()
+        interpreter = open_interpreter(source)
+        details, signature = interpreter.get_input_details(), calibration.signature_names(interpreter)
     except (RuntimeError, ValueError, native.DelegateLibraryError) as error:
         return Fidelity(config.error_budget, None, _note(error))
-    inputs = calibration.samples(details, calibration_data) if calibration_data is not None else None
+    inputs = calibration.samples(details, calibration_data, signature=signature) if calibration_data is not None else None
     try:
         candidate = lambda budget: write_candidate(dataclasses.replace(config, error_budget=budget))  # noqa: E731
-        reference = candidate(_FINEST_BUDGET) if large else source
+        reference = source
+        if large:
+            finest = candidate(_FINEST_BUDGET)
+            reference = finest.path if finest.worst_error <= _FINE_ENOUGH else source
         probe = Probe(open_interpreter, reference, inputs, _NUM_SAMPLES_LARGE if large else _NUM_SAMPLES)
 
         def measure(budget: float) -> float:
-            return step(probe.snr_db(candidate(budget)))
+            return step(probe.snr_db(candidate(budget).path))
 
-        budget = search_budget(measure, config.target_snr_db, config.error_budget, _NUM_MEASUREMENTS_LARGE if large else _NUM_MEASUREMENTS)
+        budget = search_budget(measure, config.target_snr_db, config.error_budget, num_measurements(file_bytes))
     except (RuntimeError, ValueError) as error:
         return Fidelity(config.error_budget, None, _note(error))
     return Fidelity(_on_grid(budget), probe)

@@ -28,7 +28,12 @@ __all__ = ["__version__", *_HOMES]
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'tflite_smart' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("tflite_smart.converter", "tflite_smart.delegates"):
+            raise
+        raise ImportError("tflite_smart is imported from its source folder, where its parts lie apart. Run `pip install -e .` there, or work in another folder.") from None
     globals()[name] = value
     return value
 

@@ -2,11 +2,7 @@
 
 import numpy as np
 
-from tflite_smart.converter.errors import TFLiteSmartError
-
-
-class InputError(TFLiteSmartError):
-    """The data does not fit the model's inputs."""
+from tflite_smart.converter.errors import InputError
 
 
 def to_model_type(array: np.ndarray, detail: dict) -> np.ndarray:
@@ -54,6 +50,8 @@ def random_inputs(details: list[dict], num_samples: int, seed: int = 0,
     float: standard normal, or uniform in `input_range`. int8, uint8, int16: every value of the type. int32, int64: 0 to 7
     (they are mostly token ids or lengths, and a larger one may lie outside the table). bool: both.
     """
+    if input_range is not None and not input_range[0] <= input_range[1]:
+        raise InputError(f"input range: its first number must not be larger than its second. Received: {input_range[0]:g} {input_range[1]:g}.")
     rng = np.random.default_rng(seed)
     return {d["name"]: _random_tensor(d, num_samples, rng, input_range) for d in details}
 

@@ -76,10 +76,11 @@ def benchmark(models: list[str], settings: BenchmarkSettings = BenchmarkSettings
 def _run_child(model: str, settings: BenchmarkSettings) -> dict:
     if not os.path.isfile(model):
         raise ModelFormatError(f"{model}: no such file. Give the path of a .tflite model.")
-    job = {"model": model, "num_threads": settings.num_threads, "num_runs": settings.num_runs,
+    job = {"model": os.path.abspath(model), "num_threads": settings.num_threads, "num_runs": settings.num_runs,
            "warmup_runs": settings.warmup_runs, "cpus": sorted(os.sched_getaffinity(0))[:settings.num_threads]}
+    # Not in the caller's folder, which `-m` would search first: in a checkout it holds a half of this package.
     child = subprocess.run([sys.executable, "-m", "tflite_smart.benchmark_child", json.dumps(job)],
-                           capture_output=True, text=True, stdin=subprocess.DEVNULL)
+                           capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=os.sep)
     lines = child.stdout.strip().splitlines()
     if child.returncode == 0:
         return json.loads(lines[-1])

@@ -4,11 +4,14 @@ Exit codes: 0 good; 1 the answer is no (verify); 2 bad use or bad input, told in
 """
 
 import argparse
+import math
 import os
+import signal
 import sys
 
 from tflite_smart import __version__
 from tflite_smart.converter.errors import TFLiteSmartError
+from tflite_smart.delegates.cross_build import TARGETS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,8 +61,8 @@ def _verify(verbs) -> None:
     verb.add_argument("b", metavar="B", help="the model to check, .tflite")
     verb.add_argument("--inputs", metavar="X.npz", help="one array per input, first axis = samples (default: random ones)")
     verb.add_argument("--num-samples", type=_positive, default=16, metavar="N", help="random samples (default: %(default)s)")
-    verb.add_argument("--seed", type=int, default=0, help="of the random samples (default: %(default)s)")
-    verb.add_argument("--input-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of the random samples (default: standard normal for floats)")
+    verb.add_argument("--seed", type=_not_negative, default=0, help="of the random samples (default: %(default)s)")
+    verb.add_argument("--input-range", type=_finite, nargs=2, metavar=("LOW", "HIGH"), help="of the random samples (default: standard normal for floats)")
     verb.add_argument("--tolerance", type=_tolerance, default=0.1, metavar="T",
                       help="rms difference allowed, as a part of A's rms output; 0 asks for equal values (default: %(default)s, 20 dB)")
     verb.add_argument("--no-xnnpack", action="store_true", help="run the ops that are not ours with LiteRT's own kernels in both models: "
@@ -102,7 +105,10 @@ def _expand(verbs) -> None:
 
 
 def _delegate(verbs) -> None:
-    _verb(verbs, "delegate", "print the path of the delegate library", "For --external_delegate_path and load_delegate().")
+    verb = _verb(verbs, "delegate", "print the path of the delegate library", "For --external_delegate_path and load_delegate(). "
+                 "With --target it is built for that machine first, with the compiler in the PyPI package ziglang: a Raspberry Pi needs none.")
+    verb.add_argument("--target", choices=list(TARGETS), help="the machine to build for (default: this one, where the library is installed)")
+    verb.add_argument("-o", "--output", metavar="DIR", help="folder for the built library (default: a folder named after the target)")
 
 
 def _tflite(verb: argparse.ArgumentParser) -> None:
@@ -139,9 +145,22 @@ def _tolerance(text: str) -> float:
     return _number(text, float, 0, "a number, at least 0")
 
 
+def _finite(text: str) -> float:
+    value = _number(text, float, -math.inf, "a finite number")
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a finite number. Received: {text}")
+    return value
+
+
+def _stop(*_) -> None:
+    """SIGTERM ends the program like an error does: temporary files are removed."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     arguments = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         code = arguments.run(arguments)
         sys.stdout.flush()

@@ -28,6 +28,8 @@ def evaluate(runner: Runner, x: np.ndarray, y: np.ndarray) -> Accuracy:
     Raises: InputError: shapes that do not fit each other, or labels outside the model's classes.
     """
     labels = np.asarray(y)
+    if labels.ndim < 2 and not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"y: labels must be integers, or one-hot rows. Received: dtype={labels.dtype}. Cast them, for example y.astype(int).")
     if labels.ndim == 2:
         labels = labels[:, 0] if labels.shape[1] == 1 else labels.argmax(1)
     if labels.ndim != 1 or len(labels) != len(x) or not len(labels):

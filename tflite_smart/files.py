@@ -29,7 +29,7 @@ def whole_file(path: str | os.PathLike) -> Iterator:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        commit(temporary, path)
+        commit(temporary, path, overwrite=True)
     except BaseException:
         os.unlink(temporary)
         raise

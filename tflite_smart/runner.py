@@ -6,8 +6,9 @@ import os
 from ai_edge_litert.interpreter import OpResolverType
 import numpy as np
 
-from tflite_smart.arrays import InputError, to_model_type, to_real
-from tflite_smart.converter.errors import UnsupportedModelError
+from tflite_smart.arrays import to_model_type, to_real
+from tflite_smart.converter.calibration import by_tensor_name, signature_names
+from tflite_smart.converter.errors import InputError, UnsupportedModelError
 from tflite_smart.interpreter import Interpreter
 
 
@@ -102,21 +103,4 @@ class Runner:
 
         Accepts tensor names, the names of the default signature, and for a model with one input any single array.
         """
-        names = [d["name"] for d in self.inputs]
-        if set(arrays) == set(names):
-            return arrays
-        if len(arrays) == 1 and len(names) == 1:
-            return {names[0]: next(iter(arrays.values()))}
-        signature = self._signature_names()
-        if set(arrays) == set(signature):
-            return {signature[key]: a for key, a in arrays.items()}
-        raise InputError(f"{self.path}: the data must hold the inputs {sorted(names)}. Received: {sorted(arrays)}. "
-                         "Save them with numpy.savez(file, **{input_name: array}).")
-
-    def _signature_names(self) -> dict[str, str]:
-        signatures = self.interpreter.get_signature_list()
-        if len(signatures) != 1:
-            return {}
-        key = next(iter(signatures))
-        details = self.interpreter.get_signature_runner(key).get_input_details()
-        return {name: detail["name"] for name, detail in details.items()}
+        return by_tensor_name([d["name"] for d in self.inputs], arrays, signature_names(self.interpreter))

@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from tflite_smart import arrays, files, tables
-from tflite_smart.converter.errors import OutputExistsError
+from tflite_smart.converter.errors import MissingDependencyError, OutputExistsError
 from tflite_smart.converter.model_writer import check_output
 
 
@@ -67,6 +67,7 @@ def _print_conversion(report, zipped: list, seconds: float) -> None:
     rows = [["file", *map(tables.size, (report.file_bytes_before, report.file_bytes_after)), tables.times_smaller(report.file_bytes_before, report.file_bytes_after)],
             ["  of it weights", *map(tables.size, weights), tables.times_smaller(*weights)],
             ["zipped download", tables.size(zipped[0]) if zipped[0] else "", tables.size(zipped[1]), tables.times_smaller(*zipped)],
+            ["fidelity of outputs", "", tables.decibel(report.output_snr_db), f"on {report.measured_on}"] if report.output_snr_db is not None else None,
             ["tensors compressed", "", str(len(report.packed)), ""],
             ["tensors left alone", "", str(len(report.skipped)), ""],
             ["time", "", f"{seconds:.1f} s", ""]]
@@ -74,12 +75,12 @@ def _print_conversion(report, zipped: list, seconds: float) -> None:
     for row in report.skipped:
         reasons[row.skipped.split(":")[0]].append(tables.short_name(row.layer, 40))
     notes = [f"left alone: {len(names)}, {reason}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}" for reason, names in reasons.items()]
-    tables.print_table(f"{report.output} ({report.recipe})", ["", "before", "after", ""], rows,
+    tables.print_table(f"{report.output} ({report.recipe})", ["", "before", "after", ""], [row for row in rows if row],
                        [*notes, *report.notes, "Per tensor: --json. It runs with tflite_smart.Interpreter, or any LiteRT that loads `tflite_smart delegate`."])
 
 
 def _smart_name(model: str) -> str:
-    path = Path(model.rstrip("/"))
+    path = Path(model).resolve() if Path(model).name in ("", "..") else Path(model)
     return str(path.with_name((path.name if path.is_dir() else path.stem) + ".smart.tflite"))
 
 
@@ -210,6 +211,17 @@ def expand(arguments: Namespace) -> int:
 def delegate(arguments: Namespace) -> int:
     from tflite_smart.interpreter import delegate_path
 
-    path = delegate_path()
+    if arguments.output and not arguments.target:
+        raise arrays.InputError("--output: it must come with --target. Received: no target. This machine's library is already built.")
+    path = _cross_built(arguments.target, arguments.output or arguments.target) if arguments.target else delegate_path()
     _print_json({"library": path}) if arguments.json else print(path)
     return 0
+
+
+def _cross_built(target: str, folder: str) -> str:
+    from tflite_smart.delegates import cross_build
+
+    try:
+        return str(cross_build.build_library(Path(folder), cross_build.TARGETS[target]))
+    except cross_build.BuildError as error:
+        raise MissingDependencyError(str(error)) from None

@@ -8,7 +8,7 @@ import pytest
 
 from tflite_smart.converter import compress
 from tflite_smart.converter.compress import TensorSettings, compress_tensor, expand_blob
-from tflite_smart.converter.errors import PackedWeightError
+from tflite_smart.converter.errors import PackedWeightError, UnpackableWeightError
 from tflite_smart.converter.format import HEADER_BYTES, PADDING_BYTES, PackedWeight, from_matrix, to_matrix
 
 SEED = 4
@@ -73,6 +73,17 @@ def test_binary_is_one_bit():
     assert compressed.bits_per_weight < 1.1
 
 
+@pytest.mark.parametrize("name", ["ternary", "constant", "int4 grid"])
+def test_weights_on_a_grid_stay_exact(name):
+    """Where exact costs no more bits than rounding does, nothing is rounded."""
+    rng = np.random.default_rng(SEED)
+    ids = {"ternary": rng.integers(-1, 2, (40, 300)), "constant": np.ones((40, 300), int), "int4 grid": np.clip(np.rint(rng.normal(0, 2, (40, 300))), -7, 7)}[name]
+    values = (rng.uniform(0.01, 0.1, (40, 1)).astype(np.float32) * ids.astype(np.float32)).astype(np.float32)
+    compressed = compress_tensor(values, 0, TensorSettings(relative_error=0.05))
+    assert compressed.relative_error < 1e-6
+    assert compressed.bits_per_weight < {"ternary": 1.85, "constant": 0.2, "int4 grid": 3.3}[name]
+
+
 def test_compressing_twice_gives_the_same_bytes():
     assert compress_tensor(weights(50, 77), 0, TensorSettings()).blob == compress_tensor(weights(50, 77), 0, TensorSettings()).blob
 
@@ -90,6 +101,12 @@ def test_any_tile_decodes_alone(channels, codec):
         width = min(32, channels - first)
         assert np.array_equal(ids[: width * 60].reshape(60, width).T, compressed.ids[first : first + width])
     assert first == 0 and np.array_equal(packed.ids(), compressed.ids)
+
+
+def test_weights_that_float32_steps_cannot_hold_are_refused():
+    for values in (np.random.default_rng(SEED).uniform(-3.4e38, 3.4e38, (8, 100)), np.random.default_rng(SEED).normal(0, 1e-38, (8, 100))):
+        with pytest.raises(UnpackableWeightError, match="keep their size"), np.errstate(over="ignore", invalid="ignore"):
+            compress_tensor(values.astype(np.float32), 0, TensorSettings(relative_error=0.1))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -5,7 +5,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_smart.converter import buckets, convert, feedback, layer_statistics
-from tflite_smart.converter.calibration import InputDataError, samples
+from tflite_smart.converter.calibration import samples
+from tflite_smart.converter.errors import InputError
 
 SEED = 3
 
@@ -90,7 +91,7 @@ def test_calibration_makes_the_same_fidelity_smaller(small_model):
 @pytest.mark.parametrize("data", [np.zeros((4, 9, 9, 3), np.float32), {"a": np.zeros(3), "b": np.zeros(3)}, np.zeros((0, 16, 16, 3), np.float32)], ids=["shape", "names", "empty"])
 def test_data_that_do_not_fit_are_a_named_error(small_model, data, tmp_path):
     output = tmp_path / "out.tflite"
-    with pytest.raises(InputDataError, match="calibration data"):
+    with pytest.raises(InputError, match="data: "):
         convert.convert(small_model, calibration_data=data, output=output)
     assert not output.exists()
 

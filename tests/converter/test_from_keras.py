@@ -164,3 +164,14 @@ def test_without_tensorflow_the_error_says_what_to_install(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingDependencyError, match=r"pip install tflite_smart\[keras\]"):
         convert(tmp_path / "a.h5")
+
+
+def test_mixed_precision_is_for_training_only():
+    """A mixed_float16 model converts to float32 builtin operators, and keeps its own policy."""
+    import keras
+
+    policy = keras.DTypePolicy("mixed_float16")
+    model = keras.Sequential([keras.Input((12, 12, 3)), keras.layers.Conv2D(32, 3, dtype=policy), keras.layers.Flatten(), keras.layers.Dense(10, dtype=policy)])
+    report = convert(model, {"error_budget": 0.01})
+    assert len(report.packed) == 2 and not report.notes
+    assert [layer.compute_dtype for layer in model.layers if layer.weights] == ["float16", "float16"]

@@ -83,7 +83,9 @@ def test_search_finds_the_target(start):
 
 
 def test_search_survives_a_model_that_cannot_reach_the_target():
-    assert search_budget(lambda budget: 5.0, target_db=20, start=0.1) < 0.1
+    """Bits that buy nothing are not spent: the largest budget that comes as near as any. Where finer ones do help, they are used up to the 8 bits that ids have."""
+    assert search_budget(lambda budget: 5.0, target_db=20, start=0.1) == 0.1
+    assert search_budget(lambda budget: -10 - 10 * math.log10(budget), target_db=40, start=0.1) == pytest.approx(1e-5, rel=0.1)
     assert search_budget(lambda budget: math.nan, 20, 0.1) == 0.1
     assert search_budget(lambda budget: math.inf, 20, 0.1) == 0.1
 

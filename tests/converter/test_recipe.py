@@ -70,7 +70,12 @@ def test_the_default_recipe():
         ({"error_budget": 2.0}, "error_budget"),
         ({"target_snr_db": -3}, "target_snr_db"),
         ({"min_weight_elements": 0}, "min_weight_elements"),
-        ({"error_budget": "much"}, "type"),
+        ({"error_budget": "much"}, "error_budget"),
+        ({"integer_only": "no"}, "integer_only"),
+        ({"target_snr_db": True}, "target_snr_db"),
+        ({"min_weight_elements": 2.5}, "min_weight_elements"),
+        ({"name": 5}, "name"),
+        ({"op_type_configs": {"CONV2D": None}}, "CONV2D"),
         ({"global_config": {"relative_error": 1.5}}, "relative_error"),
         ({"global_config": {"relative_error": "x"}}, "relative_error"),
         ({"global_config": {"channel_exponent": 2}}, "channel_exponent"),
@@ -94,6 +99,9 @@ def test_recipe_files(tmp_path):
         bad.write_text(content)
         with pytest.raises(RecipeError, match="bad.json"):
             resolve(bad)
+    for value in (3, ["smallest"]):
+        with pytest.raises(RecipeError, match="must be a name"):
+            resolve(value)
     for missing in (tmp_path / "none.json", "no_such_recipe"):
         with pytest.raises(RecipeError, match="none.json|no_such_recipe"):
             resolve(missing)
