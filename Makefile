@@ -1,6 +1,8 @@
 # make demo    train a small Keras model, compress it, run it, print one table
 # make test    everything that decides whether a change is good
-# make clean   remove what the two made
+# make wheels  the wheels of x86-64, 64-bit and 32-bit Arm Linux in dist/, built with ziglang and checked
+# make test-arm64   the delegate and LiteRT's own wheel on an emulated 64-bit Arm
+# make clean   remove what these made
 #
 # Each sets up its own environment in .venv. Everything that is downloaded, cached or built stays inside this folder.
 
@@ -20,7 +22,7 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 export CUDA_VISIBLE_DEVICES :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test clean
+.PHONY: help demo test wheels test-arm64 clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -31,6 +33,19 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
+TARGETS := linux-x86_64 linux-aarch64 linux-armv7
+
+wheels: $(VENV)/.cross
+	rm -f dist/*.whl
+	for target in $(TARGETS); do \
+	  TFLITE_SMART_TARGET=$$target $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . || exit 1; \
+	done
+	TFLITE_SMART_WHEELS=$(CURDIR)/dist $(BIN)/python -m pytest tests/arm64/test_wheels.py
+	@ls -1 dist/*.whl
+
+test-arm64: $(VENV)/.cross
+	$(BIN)/python tests/arm64/run.py
+
 clean:
 	rm -rf $(VENV) .cache build dist *.egg-info .pytest_cache .hypothesis samples/out delegates/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -40,4 +55,8 @@ $(VENV)/.installed: $(SOURCES)
 	@echo "setting up $(VENV): once, a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[keras,test]'
+	touch $@
+
+$(VENV)/.cross: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet 'setuptools>=77' cmake ninja ziglang
 	touch $@

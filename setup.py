@@ -2,7 +2,8 @@
 
 The library has a plain C interface and links neither Python nor TFLite, so one wheel serves every Python 3: py3-none-<platform>.
 Compiler: $CXX, else c++, g++ or clang++ on the PATH, else the one in the PyPI package `ziglang`, which pip then installs
-for the time of the build.
+for the time of the build. TFLITE_SMART_TARGET=linux-aarch64 (or another key of TARGETS in delegates/cross_build.py) makes the wheel of
+another machine, through ziglang: `make wheels`.
 """
 
 import importlib.util
@@ -11,9 +12,6 @@ from pathlib import Path
 import platform
 import shlex
 import shutil
-import stat
-import subprocess
-import sys
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -21,9 +19,21 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 LIBRARY = "libtflite_smart_delegate"
+TARGET_VARIABLE = "TFLITE_SMART_TARGET"
 NO_COMPILER = (
     "tflite_smart: no C++ compiler found. Install one (Debian: `apt install g++`) or its replacement from PyPI "
     "(`pip install ziglang`), or name one in the environment variable CXX, then run the same command again.")
+
+
+def load_cross_build():
+    """delegates/cross_build.py by its path: the package that it belongs to is not installed yet."""
+    spec = importlib.util.spec_from_file_location("cross_build", ROOT / "delegates" / "cross_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+cross_build = load_cross_build()
 
 
 def find_compiler() -> str | None:
@@ -35,22 +45,22 @@ def find_compiler() -> str | None:
     return None
 
 
-def zig_toolchain(folder: Path) -> list[str]:
-    """Writes `c++`, `ar` and `ranlib` scripts around ziglang and returns the cmake options that select them.
+def wanted_target():
+    """Returns (name, Target) of the machine that TFLITE_SMART_TARGET names, or (None, None) for this one."""
+    name = os.environ.get(TARGET_VARIABLE)
+    if not name:
+        return None, None
+    if name not in cross_build.TARGETS:
+        raise SystemExit(f"tflite_smart: {TARGET_VARIABLE} must be one of {', '.join(cross_build.TARGETS)}. Received: {name}.")
+    return name, cross_build.TARGETS[name]
 
-    cmake wants one executable per tool. The target is named because zig's default is the CPU it runs on, and its
-    glibc is pinned so that the library loads on systems older than the builder.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    target = f"-target {platform.machine()}-linux-gnu.2.28"
-    tools = {"c++": f"c++ {target}", "ar": "ar", "ranlib": "ranlib"}
-    for name, arguments in tools.items():
-        script = folder / name
-        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ziglang {arguments} "$@"\n')
-        script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    # -s: zig links its C++ library with all of its symbols.
-    return [f"-DCMAKE_CXX_COMPILER={folder / 'c++'}", f"-DCMAKE_AR={folder / 'ar'}", f"-DCMAKE_RANLIB={folder / 'ranlib'}",
-            "-DCMAKE_SHARED_LINKER_FLAGS=-s"]
+
+def host_target():
+    """The zig target of this machine, for when it has no compiler of its own."""
+    for name, target in cross_build.TARGETS.items():
+        if target.processor == platform.machine():
+            return name, target
+    raise SystemExit(NO_COMPILER)
 
 
 class BuildLibrary(build_ext):
@@ -60,38 +70,36 @@ class BuildLibrary(build_ext):
         return fullname.replace(".", "/") + ".so"
 
     def build_extension(self, ext: Extension) -> None:
-        output = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        name, target = wanted_target()
+        if target is None and find_compiler() is None:
+            if not cross_build.has_zig():
+                raise SystemExit(NO_COMPILER)
+            name, target = host_target()
         # One folder per machine and compiler: objects of two compilers must not meet in one library.
-        build = ROOT / "build" / f"{Path(find_compiler() or 'zig').name}-{platform.machine()}"
-        configure = ["cmake", "-G", "Ninja", "-S", str(ROOT / "delegates"), "-B", str(build), "-DCMAKE_BUILD_TYPE=Release",
-                     f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}", f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={output}",
-                     *self.compiler_options(build)]
+        folder = ROOT / "build" / (f"zig-{name}" if target else f"{Path(find_compiler()).name}-{platform.machine()}")
         try:
-            subprocess.run(configure, check=True)
-            subprocess.run(["cmake", "--build", str(build), "--target", "tflite_smart_delegate"], check=True)
-        except FileNotFoundError:
-            raise SystemExit("tflite_smart: cmake is missing. Run `pip install cmake ninja` or leave out --no-build-isolation.") from None
-        except subprocess.CalledProcessError as error:
-            raise SystemExit(f"tflite_smart: building {LIBRARY}.so failed (see above): {shlex.join(error.cmd)}") from None
-
-    def compiler_options(self, build: Path) -> list[str]:
-        if find_compiler():
-            return []  # cmake looks in the same places
-        if importlib.util.find_spec("ziglang") is None:
-            raise SystemExit(NO_COMPILER)
-        return zig_toolchain(build / "toolchain")
+            cross_build.build(folder, target=target)
+        except cross_build.BuildError as error:
+            raise SystemExit(f"tflite_smart: building {LIBRARY}.so failed (see above). {error}") from None
+        cross_build.install(folder / f"{LIBRARY}.so", Path(self.get_ext_fullpath(ext.name)).resolve().parent)
 
 
 class PlatformWheel(bdist_wheel):
     """Tags the wheel py3-none-<platform>: it holds machine code, but none that knows a Python version."""
 
+    def run(self) -> None:
+        # What an earlier build left there, of another machine or since deleted, must not get into this wheel.
+        shutil.rmtree(self.get_finalized_command("build").build_lib, ignore_errors=True)
+        super().run()
+
     def get_tag(self) -> tuple[str, str, str]:
-        return "py3", "none", super().get_tag()[2]
+        _, target = wanted_target()
+        return "py3", "none", target.wheel_platform if target else super().get_tag()[2]
 
 
 setup(
     ext_modules=[Extension(f"tflite_smart.delegates.{LIBRARY}", sources=[])],
     cmdclass={"build_ext": BuildLibrary, "bdist_wheel": PlatformWheel},
     # Read by pip when it prepares the isolated build environment.
-    setup_requires=[] if find_compiler() else ["ziglang"],
+    setup_requires=["ziglang"] if os.environ.get(TARGET_VARIABLE) or not find_compiler() else [],
 )

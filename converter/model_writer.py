@@ -120,7 +120,7 @@ def write_stream(model, file) -> None:
         start = len(tables) + layout.inside_bytes
         tables = _pack(model, layout, start)
     file.write(tables)
-    layout.write(file, len(tables))
+    layout.write(file)
 
 
 class _Layout:
@@ -160,7 +160,7 @@ class _Layout:
                 self.outside_options[id(op)] = start, len(op.customOptions)
                 end = start + len(op.customOptions)
 
-    def write(self, file, tables_bytes: int) -> None:
+    def write(self, file) -> None:
         position = 0
         for start, data in self.inside:
             file.write(bytes(start - 4 - position))

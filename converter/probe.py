@@ -19,6 +19,9 @@ _RANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 _FREE_DIMENSION = 16  # length given to an axis that the model leaves open, the first (the batch) excepted
 _NEAR_DB = 6.0  # farther from the target the law is too rough to average with
+# Budgets lie on a grid, far finer than they can be measured: so that the last digits of a sum, which depend on the number of threads and the instruction set, do not decide on
+# the bytes of the output.
+_GRID_DB = 0.5
 _LEAST_BUDGET, _MOST_BUDGET = 4e-6, 0.9  # the square of the least relative error that `allocate` gives
 _VOCABULARIES = (8, 2)  # token ids below the first exist in almost any embedding table, below the second in all that are worth one
 
@@ -118,19 +121,20 @@ class Probe:
 
 
 def search_budget(measure: Callable[[float], float], target_db: float, start: float, num_measurements: int = 6) -> float:
-    """The error budget whose output SNR should be `target_db`.
+    """The largest error budget that was measured to reach `target_db`.
 
-    For small errors the output's noise grows in proportion to the budget: `snr = c - 10 log10(budget)`. Every measurement estimates c; how the roundings happen to fall makes it
-    scatter by 2 to 4 dB, so the result is the median of the estimates near the target and not the last word.
+    For small errors the output's noise grows in proportion to the budget: `snr = c - 10 log10(budget)`. Every measurement estimates c, and the median of the estimates near the target says
+    where to measure next. How the roundings happen to fall makes single budgets scatter by 2 to 4 dB around the law; the same budget always gives the same roundings, so it is
+    worth choosing one that was seen to be good.
 
     Args:
         measure: budget -> SNR in dB; inf or nan ends the search, as there is nothing to trade then.
         target_db, start: what to reach, where to begin.
 
     Returns:
-        The budget. Where even small ones do not reach the target, the largest that comes as near as any, as bits beyond that would buy nothing.
+        The budget. Where none reached the target: the next guess, or, if finer ones did not come nearer, the largest of the nearest, as bits that buy nothing are not spent.
     """
-    budget, measured = start, {}
+    budget, measured = _on_grid(start), {}
     for _ in range(num_measurements):
         snr = measure(budget)
         if not math.isfinite(snr):
@@ -138,11 +142,25 @@ def search_budget(measure: Callable[[float], float], target_db: float, start: fl
         measured[budget] = snr
         estimates = sorted((abs(s - target_db), s + 10 * math.log10(b)) for b, s in measured.items())
         near = [c for distance, c in estimates if distance <= _NEAR_DB] or [estimates[0][1]]
-        budget = float(np.clip(10 ** ((np.median(near) - target_db) / 10), _LEAST_BUDGET, _MOST_BUDGET))
+        budget = _unmeasured(float(np.clip(10 ** ((np.median(near) - target_db) / 10), _LEAST_BUDGET, _MOST_BUDGET)), measured, target_db)
+    reached = [b for b, s in measured.items() if s >= target_db]
+    if reached:
+        return max(reached)
     best = max(measured.values())
-    if best < target_db - _NEAR_DB / 2:
-        return max(b for b, s in measured.items() if s >= best - 1.0)
+    return max(b for b, s in measured.items() if s >= best - 1.0) if best < target_db - _NEAR_DB / 2 else budget
+
+
+def _unmeasured(budget: float, measured: dict[float, float], target_db: float) -> float:
+    """The budget on the grid, or the next one that was not measured yet: towards coarser where the target was reached, towards finer where not."""
+    budget = _on_grid(budget)
+    direction = 1 if measured.get(budget, target_db) >= target_db else -1
+    while budget in measured:
+        budget = _on_grid(budget * 10 ** (direction * _GRID_DB / 10))
     return budget
+
+
+def _on_grid(budget: float) -> float:
+    return 10 ** (round(10 * math.log10(budget) / _GRID_DB) * _GRID_DB / 10)
 
 
 def _noise(detail: Mapping, rng: np.random.Generator, vocabulary: int) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Chooses the error budget that gives the model's outputs the fidelity that a recipe asks for, by running candidates on LiteRT."""
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable
 
@@ -12,10 +11,6 @@ from tflite_smart.converter.allocate import Skip, TensorSettings
 from tflite_smart.converter.probe import Probe, search_budget
 from tflite_smart.converter.recipe import SmartConfig
 from tflite_smart.delegates import native
-
-# Budgets are rounded to this grid, far finer than they can be measured: so that the last digits of a sum, which depend on the number of threads and the instruction set, do
-# not decide on the bytes of the output.
-_GRID_DB = 0.5
 
 # Many small runs are more precise; models above this size are measured on fewer inputs to keep conversions short. They are also compared with their own
 # finest compressed form, 8 bits per weight, instead of the original: LiteRT would unpack that a second time, and a conversion must not need several times the model's
@@ -83,7 +78,7 @@ def find_budget(source, file_bytes: int, config: SmartConfig, calibration_data, 
         budget = search_budget(measure, config.target_snr_db, config.error_budget, num_measurements(file_bytes))
     except (RuntimeError, ValueError) as error:
         return Fidelity(config.error_budget, None, _note(error))
-    return Fidelity(_on_grid(budget), probe)
+    return Fidelity(budget, probe)
 
 
 def num_measurements(file_bytes: int) -> int:
@@ -102,10 +97,6 @@ def open_interpreter(model):
     delegates = [litert.load_delegate(native.library_path(), {"num_threads": threads})]
     where = {"model_path": os.fspath(model)} if isinstance(model, (str, os.PathLike)) else {"model_content": bytes(model)}
     return litert.Interpreter(**where, experimental_delegates=delegates, num_threads=threads)
-
-
-def _on_grid(budget: float) -> float:
-    return 10 ** (round(10 * math.log10(budget) / _GRID_DB) * _GRID_DB / 10)
 
 
 def _note(error: Exception) -> str:

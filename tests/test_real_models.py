@@ -23,9 +23,13 @@ def test_converts_and_equals_its_expanded_self(name, model_path, tmp_path):
     assert report.packed and report.file_bytes_after < report.file_bytes_before
     expand.expand(smart, plain)
     samples = synthetic_inputs(ts.Interpreter(model_path=str(plain)).get_input_details(), num_samples=4)[0]
-    snr = output_snr_db(outputs(plain, samples, xnnpack=False), outputs(smart, samples, xnnpack=False))
-    # Both without XNNPACK, which rounds int8 differently from the builtin kernels. Float: the order of additions, far below anything that compression does. Integer outputs have no SNR and are compared bit by bit in tests/delegates.
-    assert np.isnan(snr) or snr > 80, f"{snr:.1f} dB"
+    theirs, ours = (outputs(path, samples, xnnpack=False) for path in (plain, smart))
+    # Both without XNNPACK, which rounds int8 differently from the builtin kernels. Integers: equal. Float: the order of additions; eps is 138 dB, a hundred layers of
+    # some hundred products each and a stretching softmax leave 80, far above the 20 to 30 dB of what compression does.
+    integer = [np.issubdtype(output.dtype, np.integer) for output in theirs[0]]
+    for a, b in zip(theirs, ours):
+        assert all(np.array_equal(a[i], b[i]) for i, exact in enumerate(integer) if exact)
+    assert all(integer) or output_snr_db(theirs, ours) > 80
 
 
 @pytest.mark.parametrize(("name", "smallest_ratio", "prepare"), [("cifar10_resnet56.keras", 6.5, cifar.normalized), ("mlperf_tiny_pretrainedResnet.h5", 4.0, np.float32)])

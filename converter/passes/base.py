@@ -109,16 +109,20 @@ def all_float(site: Site, numbers: tuple[int, ...]) -> bool:
     return all(tensor is None or tensor.type == schema.TensorType.FLOAT32 for tensor in tensors)
 
 
-def all_int8(site: Site) -> bool:
-    """Whether the operator is one of our integer kernels': int8 in and out with static scales, int8 weights that are symmetric, per tensor or per output channel."""
+def computes(site: Site) -> bool:
+    """Whether the types and quantizations are those of our multiplying kernels: all float32; or int8 weights, symmetric, per tensor or per output channel, with
+    activations that are float32 or int8 with static scales."""
+    if all_float(site, (0, 1, 2)):
+        return True
     x, y, bias, weight = input_tensor(site, 0), site.subgraph.tensors[int(site.op.outputs[0])], input_tensor(site, 2), site.weight
-    if any(tensor.type != schema.TensorType.INT8 or not _num_scales(tensor) for tensor in (x, y, weight)):
+    if weight.type != schema.TensorType.INT8 or not _num_scales(weight) or np.any(weight.quantization.zeroPoint):
         return False
-    if bias is not None and bias.type != schema.TensorType.INT32:
+    if _num_scales(weight) > 1 and (weight.quantization.quantizedDimension, _num_scales(weight)) != (site.axis, int(weight.shape[site.axis])):
         return False
-    symmetric = not np.any(weight.quantization.zeroPoint)
-    per_channel = weight.quantization.quantizedDimension == site.axis and _num_scales(weight) == int(weight.shape[site.axis])
-    return _num_scales(x) == _num_scales(y) == 1 and symmetric and (_num_scales(weight) == 1 or per_channel)
+    if all_float(site, (0, 2)):
+        return True
+    static = all(tensor.type == schema.TensorType.INT8 and _num_scales(tensor) == 1 for tensor in (x, y))
+    return static and (bias is None or bias.type == schema.TensorType.INT32)
 
 
 def _num_scales(tensor: schema.TensorT) -> int:

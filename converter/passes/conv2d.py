@@ -3,7 +3,7 @@
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_smart.converter.model_editor import Model, shape
-from tflite_smart.converter.passes.base import ACTIVATIONS, PADDING, Edit, Encoding, Site, all_float, all_int8, packed_inputs, rare_options, replace, restore_rare_options
+from tflite_smart.converter.passes.base import ACTIVATIONS, PADDING, Edit, Encoding, Site, computes, packed_inputs, rare_options, replace, restore_rare_options
 
 AXIS = 0
 _RARE = {"quantized_bias_type": "quantizedBiasType"}
@@ -13,7 +13,7 @@ def matches(site: Site) -> bool:
     """Whether our kernel computes this operator. What it does not goes through Expand."""
     options = site.op.builtinOptions
     plain = options is not None and options.fusedActivationFunction in ACTIVATIONS
-    return plain and site.number == 1 and len(shape(site.weight)) == 4 and (all_float(site, (0, 1, 2)) or all_int8(site))
+    return plain and site.number == 1 and len(shape(site.weight)) == 4 and computes(site)
 
 
 def apply(model: Model, site: Site, encoding: Encoding) -> Edit:

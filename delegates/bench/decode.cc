@@ -142,7 +142,9 @@ void Report(const Workload& w) {
       TileDecoder x, y;
       x.Start(tiles.weight, 0);
       y.Start(tiles.weight, 1);
-      status = TileDecoder::NextPair(&x, &y, x.rows_left(), a.data(), b.data());
+      TileDecoder* const both[2] = {&x, &y};
+      int8_t* const ids[2] = {a.data(), b.data()};
+      status = TileDecoder::NextSideBySide(both, 2, x.rows_left(), ids);
       if (status.ok()) status = y.Finish();
     });
     std::printf("  %7.2f %7.2f%s", tiles.tile_ids / one * 1e-9, 2 * tiles.tile_ids / two * 1e-9, good && status.ok() && b == w.ids ? "" : " WRONG");

@@ -88,6 +88,18 @@ Status Encode(const tfs_coding* coding, const int8_t* ids, uint64_t num_ids, uin
   return EncodeTile(settings, ids, num_ids, tile, tile_bytes);
 }
 
+// Made when the library is loaded.
+struct IsaNames {
+  char text[64] = "";
+  IsaNames() {
+    for (int i = 0; AvailableIsa(i) != nullptr; ++i) {
+      if (i > 0) std::strncat(text, " ", sizeof(text) - std::strlen(text) - 1);
+      std::strncat(text, AvailableIsa(i)->name, sizeof(text) - std::strlen(text) - 1);
+    }
+  }
+};
+const IsaNames isa_names;
+
 }  // namespace
 
 extern "C" {
@@ -107,19 +119,7 @@ TFS_EXPORT const char* tfs_version(void) { return TFS_VERSION; }
 
 TFS_EXPORT int32_t tfs_format_version(void) { return kVersion; }
 
-TFS_EXPORT const char* tfs_isa_names(void) {
-  struct Names {
-    char text[64] = "";
-    Names() {
-      for (int i = 0; AvailableIsa(i) != nullptr; ++i) {
-        if (i > 0) std::strncat(text, " ", sizeof(text) - std::strlen(text) - 1);
-        std::strncat(text, AvailableIsa(i)->name, sizeof(text) - std::strlen(text) - 1);
-      }
-    }
-  };
-  static const Names names;
-  return names.text;
-}
+TFS_EXPORT const char* tfs_isa_names(void) { return isa_names.text; }
 
 TFS_EXPORT const char* tfs_active_isa(void) { return ActiveIsa().name; }
 

@@ -28,7 +28,14 @@ constexpr Tables kTables;
 }  // namespace
 
 uint32_t Crc32(uint32_t crc, const uint8_t* data, size_t size) {
+  static const bool fast = HasFastCrc32();
   crc = ~crc;
+  if (fast && size >= 64) {
+    const size_t part = size & ~static_cast<size_t>(15);
+    crc = FastCrc32(crc, data, part);
+    data += part;
+    size -= part;
+  }
   for (; size >= kSlices; size -= kSlices, data += kSlices) {
     uint8_t block[kSlices];
     std::memcpy(block, data, kSlices);

@@ -24,6 +24,7 @@ Scratch* ScratchPool::Take() {
   // model's layers never need are never mapped.
   Scratch* scratch = static_cast<Scratch*>(memory);
   std::memset(scratch->rows, 0, sizeof(scratch->rows));
+  std::memset(scratch->inputs, 0, sizeof(scratch->inputs));
   return scratch;
 }
 

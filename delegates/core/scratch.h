@@ -9,6 +9,8 @@
 
 namespace tflite_smart {
 
+static_assert(kWinogradTiles <= kMaxGemmRows, "a GEMM tile may read that many rows");
+
 // Decoded panels that are multiplied together, at most: eight full pieces, 288 KB, so that they stay in a second-level cache.
 constexpr uint32_t kBatchFloats = 8 * kMaxChunk * 32;
 constexpr uint32_t kMaxBatchPanels = 64;
@@ -17,8 +19,12 @@ constexpr uint32_t kMaxTaps = 2048;
 struct alignas(64) Scratch {
   float panels[kBatchFloats];
   float rows[kMaxGemmRows * kPackedRowStride];  // packed A
-  int8_t ids[2][kMaxChunk * 32];
+  int8_t ids[4][kMaxChunk * 32];
   const float* taps[kMaxTaps];
+  // Only layers that run conv2d_winograd.cc touch these; it keeps the transformed filters in `panels`.
+  int8_t window_ids[2][9 * kWinogradMaxChannels * 32];
+  float inputs[16 * kWinogradTiles * kWinogradPiece];
+  float products[16 * kWinogradTiles * 32];
 };
 
 // Safe to share between threads.

@@ -1,11 +1,15 @@
 #include "core/thread_pool.h"
 
+#include <sched.h>
+
 namespace tflite_smart {
 namespace {
 
 // The layers of a model follow each other within microseconds, and waking a sleeping thread costs about fifty of them. So a thread looks
-// around this many times, some tens of microseconds, before it sleeps.
-constexpr int kSpins = 1000;
+// around for a while before it sleeps: first without letting go of its core, then, some hundred microseconds, after everybody
+// else who wants it has had it. XNNPACK's threads run between our layers on the same cores.
+constexpr int kPauses = 300;
+constexpr int kYields = 300;
 
 inline void Pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -13,6 +17,18 @@ inline void Pause() {
 #elif defined(__aarch64__) || defined(__arm__)
   __asm__ __volatile__("yield");
 #endif
+}
+
+// Looks around until `done` or the time is up.
+template <typename Done>
+void Spin(const Done& done) {
+  for (int i = 0; i < kPauses + kYields && !done(); ++i) {
+    if (i < kPauses) {
+      Pause();
+    } else {
+      sched_yield();
+    }
+  }
 }
 
 }  // namespace
@@ -23,7 +39,7 @@ ThreadPool::~ThreadPool() {
     stop_ = true;
     generation_.fetch_add(1, std::memory_order_relaxed);
   }
-  wake_.notify_all();
+  pthread_cond_broadcast(&wake_);
   for (pthread_t thread : threads_) pthread_join(thread, nullptr);
 }
 
@@ -41,14 +57,18 @@ Status ThreadPool::Run(size_t num_tasks, Function function, const void* context)
       job_ = &job;
       generation_.fetch_add(1, std::memory_order_release);
     }
-    wake_.notify_all();
+    pthread_cond_broadcast(&wake_);
   }
   Work(&job);
   if (shared) {
     // Only threads that have begun are waited for: after a fork() there are none, and the caller has done it all.
-    std::unique_lock<std::mutex> lock(mutex_);
-    job_ = nullptr;
-    done_.wait(lock, [this] { return working_ == 0; });
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      job_ = nullptr;
+    }
+    Spin([this] { return working_.load(std::memory_order_acquire) == 0; });
+    std::lock_guard<std::mutex> lock(mutex_);
+    while (working_.load(std::memory_order_relaxed) != 0) pthread_cond_wait(&done_, mutex_.native_handle());
   }
   return job.error;
 }
@@ -85,18 +105,18 @@ void* ThreadPool::ThreadMain(void* pool) {
 void ThreadPool::WaitAndWork() {
   unsigned seen = 0;
   for (;;) {
-    for (int i = 0; i < kSpins && generation_.load(std::memory_order_acquire) == seen; ++i) Pause();
+    Spin([&] { return generation_.load(std::memory_order_acquire) != seen; });
     std::unique_lock<std::mutex> lock(mutex_);
-    wake_.wait(lock, [&] { return stop_ || generation_.load(std::memory_order_relaxed) != seen; });
+    while (!stop_ && generation_.load(std::memory_order_relaxed) == seen) pthread_cond_wait(&wake_, mutex_.native_handle());
     if (stop_) return;
     seen = generation_.load(std::memory_order_relaxed);
     Job* const job = job_;
     if (job == nullptr) continue;  // already done by the others
-    ++working_;
+    working_.fetch_add(1, std::memory_order_relaxed);
     lock.unlock();
     Work(job);
     lock.lock();
-    if (--working_ == 0) done_.notify_one();
+    if (working_.fetch_sub(1, std::memory_order_release) == 1) pthread_cond_signal(&done_);
   }
 }
 

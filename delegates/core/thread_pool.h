@@ -8,7 +8,6 @@
 #include <pthread.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <mutex>
 #include <vector>
@@ -56,11 +55,11 @@ class ThreadPool {
   std::mutex caller_mutex_;  // held by the caller whose job the threads do
 
   std::mutex mutex_;  // guards what follows
-  std::condition_variable wake_;
-  std::condition_variable done_;
+  pthread_cond_t wake_ = PTHREAD_COND_INITIALIZER;  // not std::condition_variable, whose code is in the C++ library: see standard_library.cc
+  pthread_cond_t done_ = PTHREAD_COND_INITIALIZER;
   std::vector<pthread_t> threads_;
   Job* job_ = nullptr;
-  int working_ = 0;  // threads inside job_
+  std::atomic<int> working_{0};  // threads inside job_; changed under the mutex
   bool stop_ = false;
   std::atomic<unsigned> generation_{0};  // counts jobs; read without the mutex while a thread spins
 };

@@ -64,16 +64,26 @@ Status TileDecoder::Next(uint64_t rows, int8_t* ids) {
   return Status();
 }
 
-Status TileDecoder::NextPair(TileDecoder* a, TileDecoder* b, uint64_t rows, int8_t* ids_a, int8_t* ids_b) {
-  if (a->weight_ != b->weight_ || a->weight_->codec != Codec::kRans) {
-    TFS_RETURN_IF_ERROR(a->Next(rows, ids_a));
-    return b->Next(rows, ids_b);
+Status TileDecoder::NextSideBySide(TileDecoder* const* decoders, uint32_t count, uint64_t rows, int8_t* const* ids) {
+  const DecodeKernels& kernels = *ActiveIsa().decode;
+  uint32_t i = 0;
+  while (i < count) {
+    const uint32_t left = count - i;
+    const bool four = left >= 4 && kernels.rans_four != nullptr;
+    if (left == 1 || decoders[i]->weight_->codec != Codec::kRans) {
+      TFS_RETURN_IF_ERROR(decoders[i]->Next(rows, ids[i]));
+      ++i;
+      continue;
+    }
+    const uint32_t now = four ? 4 : 2;
+    TileState* states[4];
+    for (uint32_t j = 0; j < now; ++j) {
+      TFS_RETURN_IF_ERROR(decoders[i + j]->Take(rows));
+      states[j] = &decoders[i + j]->state_;
+    }
+    (four ? kernels.rans_four : kernels.rans_pair)(decoders[i]->weight_->coding, states, static_cast<size_t>(rows), ids + i);
+    i += now;
   }
-  TFS_RETURN_IF_ERROR(a->Take(rows));
-  TFS_RETURN_IF_ERROR(b->Take(rows));
-  TileState* const states[2] = {&a->state_, &b->state_};
-  int8_t* const ids[2] = {ids_a, ids_b};
-  ActiveIsa().decode->rans_pair(a->weight_->coding, states, static_cast<size_t>(rows), ids);
   return Status();
 }
 

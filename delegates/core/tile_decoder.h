@@ -20,8 +20,8 @@ class TileDecoder {
   // lanes hold anything. The ids of a damaged tile are wrong but never out of bounds; only Finish() knows.
   Status Next(uint64_t rows, int8_t* ids);
 
-  // Next() of two tiles of the same weight at once: faster than one after the other where latency is the limit.
-  static Status NextPair(TileDecoder* a, TileDecoder* b, uint64_t rows, int8_t* ids_a, int8_t* ids_b);
+  // Next() of several tiles of the same weight at once: faster than one after the other where latency is the limit.
+  static Status NextSideBySide(TileDecoder* const* decoders, uint32_t count, uint64_t rows, int8_t* const* ids);
 
   // Call after the last row: an error if rows are left or the tile does not end as the format says.
   Status Finish() const;

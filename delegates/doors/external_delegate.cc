@@ -13,6 +13,7 @@
 #include <new>
 #include <vector>
 
+#include "doors/kernel.h"
 #include "doors/op.h"
 #include "doors/tflite_abi.h"
 #include "kernels/isa.h"
@@ -31,30 +32,6 @@ struct DelegateData {
   std::mutex mutex;
   std::unique_ptr<Runtime> runtime;  // made by the first interpreter that uses the delegate
 };
-
-// A claimed node: the op, and what messages about it need.
-struct Kernel {
-  std::unique_ptr<Op> op;
-  const char* op_name = "";
-  const char* weight_name = "";
-};
-
-tfl::Status Report(tfl::Context* context, const Kernel& kernel, const Status& status) {
-  if (status.ok()) return tfl::kOk;
-  context->ReportError(context, "%s '%s': %s", kernel.op_name, kernel.weight_name, status.message);
-  return tfl::kError;
-}
-
-// The name that a user knows: that of the weight's tensor, which the converter keeps.
-const char* WeightName(const tfl::Context& context, const tfl::Node& node) {
-  for (int i = 0; node.inputs != nullptr && i < node.inputs->size; ++i) {
-    const int index = node.inputs->data[i];
-    if (index < 0 || static_cast<size_t>(index) >= context.tensors_size) continue;
-    const tfl::Tensor& tensor = context.tensors[index];
-    if (tensor.type == tfl::kUInt8 && tensor.allocation_type == tfl::kMmapRo && tensor.name != nullptr) return tensor.name;
-  }
-  return "?";
-}
 
 void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
   const auto* params = reinterpret_cast<const tfl::DelegateParams*>(buffer);

@@ -1,14 +1,17 @@
-// TFLiteSmart.Conv2D, .DepthwiseConv2D and .FullyConnected. Inputs: x, packed weight, bias or -1.
+// TFLiteSmart.Conv2D, .DepthwiseConv2D and .FullyConnected. Inputs: x, packed weight, bias or -1; for a packed weight of value kind
+// `integer` also the scales of its quantization. x, y and bias are float32, or int8, int8 and int32 (then the weight must be `integer`).
 #include <new>
 
+#include "doors/int8_quantization.h"
 #include "doors/op.h"
 #include "kernels/conv2d.h"
+#include "kernels/int8_conv2d.h"
 
 namespace tflite_smart {
 namespace {
 
 constexpr int32_t kMaxInt = INT32_MAX;
-constexpr int kX = 0, kBias = 2;
+constexpr int kX = 0, kBias = 2, kScales = 3;
 
 // TFLite's own kernels ignore TANH and SIGN_BIT, so no converter may fuse them.
 const char* const kActivations[] = {"NONE", "RELU", "RELU_N1_TO_1", "RELU6", nullptr};
@@ -22,16 +25,16 @@ Status ReadActivation(const Options& options, Activation* activation) {
   return Status();
 }
 
-Status CheckFloatWeight(const PackedWeight& weight) {
-  if (weight.value_kind != ValueKind::kInteger && weight.num_channels <= kMaxInt && weight.channel_elements <= kMaxInt) return Status();
-  return MakeError(Code::kInvalidArgument, "packed weight value_kind must be uniform, midrise or codebook. Received: value_kind=%d, N=%u, "
-                   "K=%u.", static_cast<int>(weight.value_kind), weight.num_channels, weight.channel_elements);
+Status CheckSize(const PackedWeight& weight) {
+  if (weight.num_channels <= kMaxInt && weight.channel_elements <= kMaxInt) return Status();
+  return MakeError(Code::kInvalidArgument, "packed weight N and K must be at most %d. Received: N=%u, K=%u.", kMaxInt, weight.num_channels,
+                   weight.channel_elements);
 }
 
-Status CheckBias(const tfl::Tensor* bias, const PackedWeight& weight) {
+Status CheckBias(const tfl::Tensor* bias, tfl::Type type, const PackedWeight& weight) {
   if (bias == nullptr) return Status();
   Shape shape;
-  TFS_RETURN_IF_ERROR(ReadShape(bias, tfl::kFloat32, "bias", &shape));
+  TFS_RETURN_IF_ERROR(ReadShape(bias, type, "bias", &shape));
   if (shape.elements() == static_cast<int64_t>(weight.num_channels)) return Status();
   return MakeError(Code::kInvalidArgument, "bias elements must be %u, as many as the packed weight's channels. Received: elements=%lld.",
                    weight.num_channels, static_cast<long long>(shape.elements()));
@@ -42,6 +45,11 @@ class MultiplyOp : public Op {
   Status Prepare(tfl::Context* context) override {
     Shape x, y;
     TFS_RETURN_IF_ERROR(Shapes(context, &x, &y));
+    if (integer_weight()) {
+      TFS_RETURN_IF_ERROR(integer(context) ? quantization_.Read(*Input(context, kX), *Output(context), Input(context, kScales),
+                                                                weight_, activation_, fully_connected())
+                                           : float_scales_.Read(Input(context, kScales), weight_));
+    }
     return Resize(context, Output(context), y);
   }
 
@@ -51,32 +59,60 @@ class MultiplyOp : public Op {
     if (Output(context)->allocation_type == tfl::kDynamic) TFS_RETURN_IF_ERROR(Resize(context, Output(context), y));
     TFS_RETURN_IF_ERROR(CheckMemory(Input(context, kX), x, "input"));
     TFS_RETURN_IF_ERROR(CheckMemory(Output(context), y, "output"));
-    layer_.bias = nullptr;
-    if (const tfl::Tensor* tensor = Input(context, kBias)) {
-      TFS_RETURN_IF_ERROR(ReadShape(tensor, tfl::kFloat32, "bias", &bias));
+    const tfl::Tensor* tensor = Input(context, kBias);
+    if (tensor != nullptr) {
+      TFS_RETURN_IF_ERROR(ReadShape(tensor, integer(context) ? tfl::kInt32 : tfl::kFloat32, "bias", &bias));
       TFS_RETURN_IF_ERROR(CheckMemory(tensor, bias, "bias"));
-      layer_.bias = tensor->data.f;
     }
-    layer_.weight = &weight_;
-    layer_.x = Input(context, kX)->data.f;
-    layer_.y = Output(context)->data.f;
-    return RunConv2D(runtime_, layer_);
+    return integer(context) ? RunInt8(*Input(context, kX), tensor, *Output(context)) 
+                            : RunFloat(*Input(context, kX), tensor, *Output(context));
   }
 
  protected:
-  // The shape of y, and layer_.geometry, from that of x.
+  // The shape of y, and geometry_, from that of x.
   virtual Status Infer(const Shape& x, Shape* y) = 0;
+  virtual bool fully_connected() const { return false; }
 
-  ConvLayer layer_ = {};
+  ConvGeometry geometry_ = {};
+  Activation activation_ = Activation::kNone;
 
  private:
+  bool integer_weight() const { return weight_.value_kind == ValueKind::kInteger; }
+
+  // Integer arithmetic; with float activations an integer weight is a uniform one.
+  bool integer(tfl::Context* context) const { return integer_weight() && Input(context, kX)->type == tfl::kInt8; }
+
   Status Shapes(tfl::Context* context, Shape* x, Shape* y) {
     Shape any;
-    TFS_RETURN_IF_ERROR(ReadShape(Input(context, kX), tfl::kFloat32, "input", x));
-    TFS_RETURN_IF_ERROR(ReadShape(Output(context), tfl::kFloat32, "output", &any));
-    TFS_RETURN_IF_ERROR(CheckBias(Input(context, kBias), weight_));
+    const tfl::Type type = integer(context) ? tfl::kInt8 : tfl::kFloat32;
+    TFS_RETURN_IF_ERROR(ReadShape(Input(context, kX), type, "input", x));
+    TFS_RETURN_IF_ERROR(ReadShape(Output(context), type, "output", &any));
+    TFS_RETURN_IF_ERROR(CheckBias(Input(context, kBias), integer(context) ? tfl::kInt32 : tfl::kFloat32, weight_));
     return Infer(*x, y);
   }
+
+  Status RunFloat(const tfl::Tensor& x, const tfl::Tensor* bias, const tfl::Tensor& y) {
+    PackedWeight weight = weight_;
+    if (integer_weight()) {
+      weight.value_kind = ValueKind::kUniform;
+      weight.scales = float_scales_.scales();
+    }
+    return RunConv2D(runtime_, {&weight, geometry_, activation_, bias == nullptr ? nullptr : bias->data.f, x.data.f, y.data.f});
+  }
+
+  Status RunInt8(const tfl::Tensor& x, const tfl::Tensor* bias, const tfl::Tensor& y) {
+    Int8Layer layer = {};
+    quantization_.Fill(&layer);
+    layer.weight = &weight_;
+    layer.geometry = geometry_;
+    layer.bias = bias == nullptr ? nullptr : bias->data.i32;
+    layer.x = x.data.i8;
+    layer.y = y.data.i8;
+    return RunInt8Conv2D(runtime_, layer);
+  }
+
+  Int8Quantization quantization_;
+  WeightScales float_scales_;
 };
 
 class Conv2DOp : public MultiplyOp {
@@ -85,9 +121,9 @@ class Conv2DOp : public MultiplyOp {
 
  protected:
   Status ReadOptions(const Options& options) override {
-    ConvGeometry& g = layer_.geometry;
-    TFS_RETURN_IF_ERROR(CheckFloatWeight(weight_));
-    TFS_RETURN_IF_ERROR(ReadActivation(options, &layer_.activation));
+    ConvGeometry& g = geometry_;
+    TFS_RETURN_IF_ERROR(CheckSize(weight_));
+    TFS_RETURN_IF_ERROR(ReadActivation(options, &activation_));
     TFS_RETURN_IF_ERROR(options.Int("stride_h", 1, kMaxInt, &g.stride_height));
     TFS_RETURN_IF_ERROR(options.Int("stride_w", 1, kMaxInt, &g.stride_width));
     TFS_RETURN_IF_ERROR(options.Int("dilation_h", 1, kMaxInt, &g.dilation_height));
@@ -112,7 +148,7 @@ class Conv2DOp : public MultiplyOp {
   }
 
   Status Infer(const Shape& x, Shape* y) override {
-    ConvGeometry& g = layer_.geometry;
+    ConvGeometry& g = geometry_;
     if (x.rank != 4) return MakeError(Code::kInvalidArgument, "input dimensions must be 4. Received: dimensions=%d.", x.rank);
     const int32_t channels = x.dims[3];
     if (depthwise_ && static_cast<int64_t>(channels) * depth_multiplier_ != g.out_channels) {
@@ -147,9 +183,11 @@ class Conv2DOp : public MultiplyOp {
 
 class FullyConnectedOp : public MultiplyOp {
  protected:
+  bool fully_connected() const override { return true; }
+
   Status ReadOptions(const Options& options) override {
-    TFS_RETURN_IF_ERROR(CheckFloatWeight(weight_));
-    TFS_RETURN_IF_ERROR(ReadActivation(options, &layer_.activation));
+    TFS_RETURN_IF_ERROR(CheckSize(weight_));
+    TFS_RETURN_IF_ERROR(ReadActivation(options, &activation_));
     return options.Int("keep_num_dims", 0, 1, &keep_num_dims_);
   }
 
@@ -163,7 +201,7 @@ class FullyConnectedOp : public MultiplyOp {
     if (keep_num_dims_ != 0 && x.dims[x.rank - 1] != k) {
       return MakeError(Code::kInvalidArgument, "input's last dimension must be the packed weight's K=%d. Received: %d.", k, x.dims[x.rank - 1]);
     }
-    layer_.geometry = FullyConnectedGeometry(weight_, static_cast<int32_t>(rows));
+    geometry_ = FullyConnectedGeometry(weight_, static_cast<int32_t>(rows));
     if (keep_num_dims_ != 0) {
       *y = x;
     } else {

@@ -54,7 +54,7 @@ class Op {
   Runtime* runtime_ = nullptr;
 
  private:
-  static constexpr int kMaxInputs = 3;
+  static constexpr int kMaxInputs = 4;
   Status OpenWeight(tfl::Context* context);
 
   int inputs_[kMaxInputs];

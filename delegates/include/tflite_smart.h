@@ -79,6 +79,21 @@ TFS_EXPORT uint64_t tfs_encode_bound(const tfs_coding* coding, uint64_t num_ids)
 TFS_EXPORT int32_t tfs_encode_tile(const tfs_coding* coding, const int8_t* ids, uint64_t num_ids, uint8_t* tile, uint64_t capacity,
                                    uint64_t* tile_bytes, tfs_error* error);
 
+/* --- Doors into a runtime, beside tflite_plugin_create_delegate */
+
+/* For a C++ program with an op resolver of its own, instead of the delegate:
+ *   for (int32_t i = 0; tfs_op_name(i) != NULL; ++i) resolver.AddCustom(tfs_op_name(i), tfs_op_registration(i));
+ * NULL past the last op. The registrations live as long as the library is loaded. Threads: as many as the first interpreter that
+ * prepares such an op recommends. */
+struct TfLiteRegistration;
+TFS_EXPORT const char* tfs_op_name(int32_t i);
+TFS_EXPORT struct TfLiteRegistration* tfs_op_registration(int32_t i);
+
+/* For LiteRT's CompiledModel, which loads no external delegate: makes every model that is compiled in `environment` (a
+ * LiteRtEnvironment) from now on use ours. `litert` is what dlopen() gave for libLiteRt.so, NULL if the program is linked with it.
+ * num_threads: 1..256, or 0 for what the runtime recommends. */
+TFS_EXPORT int32_t tfs_litert_register(void* environment, void* litert, int32_t num_threads, tfs_error* error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -16,6 +16,18 @@ constexpr int32_t kMaxGemmGroups = 8;
 
 constexpr float kNoBias[kLanes] = {};
 
+// Most runs are too short for a call of memcpy.
+inline void CopyRun(const float* from, uint32_t count, float* out) {
+  constexpr uint32_t kLongRun = 64, kStep = 4;
+  if (count >= kLongRun) {
+    std::memcpy(out, from, count * sizeof(float));
+    return;
+  }
+  uint32_t i = 0;
+  for (; i + kStep <= count; i += kStep) std::memcpy(out + i, from + i, kStep * sizeof(float));
+  for (; i < count; ++i) out[i] = from[i];
+}
+
 // The elements k..k+count of one position's filter window, which is what a row of A is.
 void PackRow(const ConvGeometry& g, const float* group_image, int32_t y0, int32_t x0, uint32_t k, uint32_t count, float* out) {
   const uint32_t line = static_cast<uint32_t>(g.filter_width) * g.filter_in;
@@ -39,7 +51,7 @@ void PackRow(const ConvGeometry& g, const float* group_image, int32_t y0, int32_
     }
     run = std::min(run, count);
     if (from != nullptr) {
-      std::memcpy(out, from, run * sizeof(float));
+      CopyRun(from, run, out);
     } else {
       std::memset(out, 0, run * sizeof(float));
     }
@@ -49,14 +61,36 @@ void PackRow(const ConvGeometry& g, const float* group_image, int32_t y0, int32_
   }
 }
 
+// A whole window inside the image, line by line, in steps of kStep floats: what one writes too many the next line writes again, and
+// the caller knows that they can be read.
+void PackWindow(const float* from, uint32_t lines, uint32_t line, size_t pitch, float* out) {
+  constexpr uint32_t kStep = 4;
+  for (uint32_t i = 0; i < lines; ++i, from += pitch, out += line) {
+    for (uint32_t j = 0; j < line; j += kStep) std::memcpy(out + j, from + j, kStep * sizeof(float));
+  }
+}
+
+// Whether PackWindow can pack this position.
+bool IsWholeWindow(const ConvGeometry& g, int32_t y0, int32_t x0) {
+  return x0 >= 0 && y0 >= 0 && x0 + g.filter_width <= g.in_width && y0 + g.filter_height < g.in_height;  // so a line of pixels follows
+}
+
 void PackRows(const ConvLayer& layer, int32_t group, Position position, uint32_t rows, uint32_t k, uint32_t count, float* out) {
   const ConvGeometry& g = layer.geometry;
+  const size_t pitch = static_cast<size_t>(g.in_width) * static_cast<size_t>(g.in_channels);
+  // Lines of few channels are many and short, and a division for each would cost more than copying it.
+  const uint32_t line = static_cast<uint32_t>(g.filter_width * g.filter_in);
+  const bool short_lines = line <= 64 && pitch >= 4 && count == layer.weight->channel_elements && g.filter_in == g.in_channels &&
+                           g.dilation_width == 1 && g.dilation_height == 1;
   const bool one_pixel = g.filter_height == 1 && g.filter_width == 1;  // then nothing is ever outside, and a row is one run
   for (uint32_t r = 0; r < rows; ++r) {
     const float* image = position.Image(g, layer.x) + static_cast<int64_t>(group) * g.filter_in;
     if (one_pixel) {
       const int64_t pixel = static_cast<int64_t>(position.InputY(g)) * g.in_width + position.InputX(g);
-      std::memcpy(out + r * kPackedRowStride, image + pixel * g.in_channels + k, count * sizeof(float));
+      CopyRun(image + pixel * g.in_channels + k, count, out + r * kPackedRowStride);
+    } else if (short_lines && IsWholeWindow(g, position.InputY(g), position.InputX(g))) {
+      const float* from = image + (static_cast<int64_t>(position.InputY(g)) * g.in_width + position.InputX(g)) * g.in_channels;
+      PackWindow(from, static_cast<uint32_t>(g.filter_height), line, pitch, out + r * kPackedRowStride);
     } else {
       PackRow(g, image, position.InputY(g), position.InputX(g), k, count, out + r * kPackedRowStride);
     }
@@ -64,34 +98,46 @@ void PackRows(const ConvLayer& layer, int32_t group, Position position, uint32_t
   }
 }
 
+// Rows of A need no packing where they lie in the input one after the other.
+bool RowsAreInput(const ConvGeometry& g) {
+  return g.filter_height == 1 && g.filter_width == 1 && g.stride_height == 1 && g.stride_width == 1 && g.filter_in == g.in_channels;
+}
+
 // k..k+count of the batch's panels at the rows of output positions from `m`.
 void MultiplyRows(const ConvLayer& layer, const Batch& batch, uint32_t k, uint32_t count, int64_t m, uint32_t rows, Scratch* scratch) {
   const ConvGeometry& g = layer.geometry;
   const FloatKernels& kernels = *ActiveIsa().f32;
   const int32_t per_group = g.channels_per_group();
-  const Position position(g, m);
+  // The kernel reads more rows than a last tile has: only packed ones are always there.
+  const bool in_place = rows == kernels.gemm_rows && RowsAreInput(g);
   GemmTile tile;
-  tile.a = scratch->rows;
+  tile.a = in_place ? layer.x + m * g.in_channels + batch.first_k + k : scratch->rows;
+  tile.a_stride = in_place ? static_cast<size_t>(g.in_channels) : kPackedRowStride;
   tile.k = count;
   tile.c_stride = static_cast<size_t>(g.out_channels);
   tile.rows = rows;
   tile.accumulate = batch.first_k + k != 0;
-  const bool last = batch.last && k + count == batch.num_k;
-  int32_t packed_group = -1;
+  int32_t first = static_cast<int32_t>(batch.first_panel * kLanes);
+  Epilogue epilogue = PanelEpilogue(layer, static_cast<uint32_t>(first));
+  tile.epilogue = batch.last && k + count == batch.num_k ? &epilogue : nullptr;
+  tile.b = scratch->panels + k * static_cast<size_t>(kLanes);
+  tile.c = layer.y + m * g.out_channels + first;
+  int32_t packed_group = in_place ? 0 : -1;
   for (uint32_t i = 0; i < batch.num_panels; ++i) {
-    const int32_t first = static_cast<int32_t>((batch.first_panel + i) * kLanes);
     const int32_t end = std::min(first + static_cast<int32_t>(kLanes), g.out_channels);
-    const Epilogue epilogue = PanelEpilogue(layer, static_cast<uint32_t>(first));
-    tile.b = scratch->panels + (i * static_cast<size_t>(batch.slot_k) + k) * kLanes;
-    tile.c = layer.y + m * g.out_channels + first;
-    tile.epilogue = last ? &epilogue : nullptr;
     for (int32_t group = first / per_group; group * per_group < end; ++group) {
-      if (group != packed_group) PackRows(layer, group, position, rows, batch.first_k + k, count, scratch->rows);
+      if (group != packed_group) PackRows(layer, group, Position(g, m), rows, batch.first_k + k, count, scratch->rows);
       packed_group = group;
       tile.first_column = static_cast<uint32_t>(std::max(group * per_group - first, 0));
       tile.end_column = static_cast<uint32_t>(std::min((group + 1) * per_group, end) - first);
       kernels.gemm(tile);
     }
+    const int32_t step = static_cast<int32_t>(batch.panel_step * kLanes);
+    first += step;
+    tile.b += static_cast<size_t>(batch.slot_k) * kLanes;
+    tile.c += step;
+    epilogue.scale += step;
+    if (layer.bias != nullptr) epilogue.bias += step;
   }
 }
 
@@ -157,6 +203,9 @@ int32_t MaxGroupsPerPanel(const ConvGeometry& g) {
 }
 
 Status RunConv2D(Runtime* runtime, const ConvLayer& layer) {
+  if (IsVector(layer)) return RunConv2DVector(runtime, layer);
+  if (IsDepthwise(layer.geometry)) return RunConv2DDepthwise(runtime, layer);
+  if (IsWinograd(layer)) return RunConv2DWinograd(runtime, layer);
   if (MaxGroupsPerPanel(layer.geometry) > kMaxGemmGroups) return RunConv2DLanes(runtime, layer);
   const Schedule schedule = MakeSchedule(*layer.weight, layer.geometry.positions(), runtime->threads.num_threads(), kMaxPiece,
                                          ActiveIsa().f32->gemm_rows);

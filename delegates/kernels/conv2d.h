@@ -2,9 +2,12 @@
 // * DepthwiseConv2D is a convolution whose groups have one input channel each,
 // * FullyConnected is a 1x1 convolution over images of one pixel.
 //
-// Two kernels do the work, chosen by what a panel of 32 output channels looks like:
+// Five kernels do the work, chosen by what a panel of 32 output channels looks like:
 // * GEMM (conv2d.cc): rows of input are packed for a few positions at a time, never a whole im2col, and multiplied with the panel. A panel
 //   that straddles groups is multiplied once per group, each time for that group's columns.
+// * Winograd (conv2d_winograd.cc): 3x3 convolutions, on the same GEMM.
+// * vector (conv2d_vector.cc): one position, as in a fully connected layer for one row.
+// * depthwise (conv2d_depthwise.cc): lane j of the output needs nothing but lane j of the input.
 // * lanes (conv2d_lanes.cc): where a panel would straddle many groups, each output channel reads its own few input channels.
 #ifndef TFLITE_SMART_KERNELS_CONV2D_H_
 #define TFLITE_SMART_KERNELS_CONV2D_H_

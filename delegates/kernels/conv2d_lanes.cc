@@ -1,4 +1,4 @@
-// Depthwise convolutions, and grouped ones with few channels a group: one output channel a lane.
+// Depthwise convolutions with several outputs per input channel, and grouped ones with few channels a group: one output channel a lane.
 #include <algorithm>
 
 #include "kernels/conv2d_parts.h"
@@ -35,10 +35,8 @@ void FindTaps(const ConvGeometry& g, const float* image, const Position& positio
 // Where the lanes of a panel read, relative to a pixel.
 struct LaneOffsets {
   int32_t offsets[kLanes];
-  bool consecutive;  // lane j reads offsets[0] + j: no picking
 
   LaneOffsets(const ConvGeometry& g, int32_t first_channel) {
-    consecutive = g.filter_in == 1 && g.channels_per_group() == 1 && first_channel + static_cast<int32_t>(kLanes) <= g.out_channels;
     for (int32_t j = 0; j < static_cast<int32_t>(kLanes); ++j) {
       const int32_t channel = std::min(first_channel + j, g.out_channels - 1);
       offsets[j] = channel / g.channels_per_group() * g.filter_in;
@@ -70,11 +68,10 @@ void MultiplyLanes(const void* context, const Batch& batch, Scratch* scratch) {
       position.Advance(g);
     }
     for (uint32_t i = 0; i < batch.num_panels; ++i) {
-      const int32_t first = static_cast<int32_t>((batch.first_panel + i) * kLanes);
+      const int32_t first = static_cast<int32_t>((batch.first_panel + i * batch.panel_step) * kLanes);
       const LaneOffsets lanes(g, first);
       const Epilogue epilogue = PanelEpilogue(layer, static_cast<uint32_t>(first));
-      tile.lanes = lanes.consecutive ? nullptr : lanes.offsets;
-      tile.pixel_offset = lanes.consecutive ? lanes.offsets[0] : 0;
+      tile.lanes = lanes.offsets;
       tile.columns = static_cast<uint32_t>(std::min(static_cast<int32_t>(kLanes), g.out_channels - first));
       tile.b = scratch->panels + i * static_cast<size_t>(batch.slot_k) * kLanes;
       tile.c = layer.y + m * g.out_channels + first;

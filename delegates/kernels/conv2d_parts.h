@@ -1,4 +1,4 @@
-// What conv2d.cc and conv2d_lanes.cc share.
+// What the files conv2d*.cc share.
 #ifndef TFLITE_SMART_KERNELS_CONV2D_PARTS_H_
 #define TFLITE_SMART_KERNELS_CONV2D_PARTS_H_
 
@@ -36,6 +36,18 @@ Epilogue PanelEpilogue(const ConvLayer& layer, uint32_t first_channel);
 
 // Groups that the panel of 32 channels at `first_channel` touches, at most; what decides between the two kernels.
 int32_t MaxGroupsPerPanel(const ConvGeometry& geometry);
+
+// Depthwise with one output per input channel, and a window that is decoded at once.
+bool IsDepthwise(const ConvGeometry& geometry);
+Status RunConv2DDepthwise(Runtime* runtime, const ConvLayer& layer);
+
+// A 3x3 convolution for which Winograd's algorithm pays.
+bool IsWinograd(const ConvLayer& layer);
+Status RunConv2DWinograd(Runtime* runtime, const ConvLayer& layer);
+
+// One row of A, and weights that need no table.
+bool IsVector(const ConvLayer& layer);
+Status RunConv2DVector(Runtime* runtime, const ConvLayer& layer);
 
 Status RunConv2DLanes(Runtime* runtime, const ConvLayer& layer);
 

@@ -14,13 +14,17 @@ namespace tflite_smart {
 using DecodeRows = void (*)(const Coding& coding, TileState* state, size_t rows, int8_t* ids);
 
 // The same for two tiles of one weight in one loop: two independent chains of instructions hide each other's latency.
-using DecodeRowsPair = void (*)(const Coding& coding, TileState* const states[2], size_t rows, int8_t* const ids[2]);
+using DecodeRowsPair = void (*)(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids);
+
+// Tiles of one weight in one loop, at most: 4 where there are registers enough.
+constexpr uint32_t kMaxSideBySide = 4;
 
 struct DecodeKernels {
   DecodeRows bitpack;
   DecodeRows rans;
   DecodeRows sparse;
   DecodeRowsPair rans_pair;
+  DecodeRowsPair rans_four;  // the same for four tiles; null where it would not be faster
 };
 
 extern const DecodeKernels kDecodeScalar;

@@ -73,6 +73,6 @@ struct Avx2 {
 
 }  // namespace
 
-extern const DecodeKernels kDecodeAvx2 = {X86<Avx2>::Bitpack, X86<Avx2>::Rans, X86<Avx2>::Sparse, X86<Avx2>::RansPair};
+extern const DecodeKernels kDecodeAvx2 = {X86<Avx2>::Bitpack, X86<Avx2>::Rans, X86<Avx2>::Sparse, X86<Avx2>::RansPair, nullptr};
 
 }  // namespace tflite_smart

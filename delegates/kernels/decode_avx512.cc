@@ -31,6 +31,7 @@ struct Avx512 {
 
 }  // namespace
 
-extern const DecodeKernels kDecodeAvx512 = {X86<Avx512>::Bitpack, X86<Avx512>::Rans, X86<Avx512>::Sparse, X86<Avx512>::RansPair};
+extern const DecodeKernels kDecodeAvx512 = {X86<Avx512>::Bitpack, X86<Avx512>::Rans, X86<Avx512>::Sparse, X86<Avx512>::RansPair,
+                                               X86<Avx512>::RansFour};
 
 }  // namespace tflite_smart

@@ -177,7 +177,7 @@ struct RansLoop {
 
 template <int raw_bits, bool has_escape>
 struct RansPairLoop {
-  static void Run(const Coding& coding, TileState* const states[2], size_t rows, int8_t* const ids[2]) {
+  static void Run(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids) {
     const Tables tables(coding);
     Lanes a(*states[0]), b(*states[1]);
     for (size_t row = 0; row < rows; ++row) {
@@ -197,7 +197,7 @@ void Rans(const Coding& coding, TileState* state, size_t rows, int8_t* ids) {
   SelectLoop<RansLoop, 5, DecodeRows>(coding)(coding, state, rows, ids);
 }
 
-void RansPair(const Coding& coding, TileState* const states[2], size_t rows, int8_t* const ids[2]) {
+void RansPair(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids) {
   SelectLoop<RansPairLoop, 5, DecodeRowsPair>(coding)(coding, states, rows, ids);
 }
 
@@ -214,6 +214,6 @@ void Sparse(const Coding&, TileState* state, size_t rows, int8_t* ids) {
 
 }  // namespace
 
-extern const DecodeKernels kDecodeNeon = {Bitpack, Rans, Sparse, RansPair};
+extern const DecodeKernels kDecodeNeon = {Bitpack, Rans, Sparse, RansPair, nullptr};
 
 }  // namespace tflite_smart

@@ -93,13 +93,13 @@ void Sparse(const Coding&, TileState* state, size_t rows, int8_t* ids) {
   }
 }
 
-void RansPair(const Coding& coding, TileState* const states[2], size_t rows, int8_t* const ids[2]) {
+void RansPair(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids) {
   Rans(coding, states[0], rows, ids[0]);
   Rans(coding, states[1], rows, ids[1]);
 }
 
 }  // namespace
 
-extern const DecodeKernels kDecodeScalar = {Bitpack, Rans, Sparse, RansPair};
+extern const DecodeKernels kDecodeScalar = {Bitpack, Rans, Sparse, RansPair, nullptr};
 
 }  // namespace tflite_smart

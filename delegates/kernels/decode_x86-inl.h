@@ -5,7 +5,8 @@
 //   the plane of high bytes (the quotients). A refilled lane then is `high = low, low = next byte`: two blends.
 // * Every table look-up is one byte shuffle.
 // * Latency decides, as a row of rANS can't start before the last one has ended. So what follows for a bucket's own symbol and for
-//   its alias is looked up side by side, then chosen. Two tiles in one loop (RansPair) fill the gaps that remain.
+//   its alias is looked up side by side, then chosen. Two tiles in one loop (RansPair) fill the gaps that remain; with
+//   32 registers four (RansFour).
 // * 256 bits even on AVX-512: the instructions that hand out bytes have a longer latency on 512-bit registers.
 #ifndef TFLITE_SMART_KERNELS_DECODE_X86_INL_H_
 #define TFLITE_SMART_KERNELS_DECODE_X86_INL_H_
@@ -161,17 +162,35 @@ struct X86 {
 
   template <int raw_bits, bool has_escape>
   struct RansPairLoop {
-    static void Run(const Coding& coding, TileState* const states[2], size_t rows, int8_t* const ids[2]) {
+    static void Run(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids) {
       const Tables tables(coding);
-      const TileState fixed_a = *states[0], fixed_b = *states[1];
-      Lanes a(fixed_a), b(fixed_b);
-      int8_t *ids_a = ids[0], *ids_b = ids[1];
-      for (; rows > 0; --rows, ids_a += kLanes, ids_b += kLanes) {
-        RansRow<raw_bits, has_escape>(tables, fixed_a, &a, ids_a);
-        RansRow<raw_bits, has_escape>(tables, fixed_b, &b, ids_b);
+      const TileState fixed[2] = {*states[0], *states[1]};
+      Lanes a(fixed[0]), b(fixed[1]);
+      for (size_t i = 0; i < rows * kLanes; i += kLanes) {
+        RansRow<raw_bits, has_escape>(tables, fixed[0], &a, ids[0] + i);
+        RansRow<raw_bits, has_escape>(tables, fixed[1], &b, ids[1] + i);
       }
       a.Store(states[0]);
       b.Store(states[1]);
+    }
+  };
+
+  template <int raw_bits, bool has_escape>
+  struct RansFourLoop {
+    static void Run(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids) {
+      const Tables tables(coding);
+      const TileState fixed[4] = {*states[0], *states[1], *states[2], *states[3]};
+      Lanes a(fixed[0]), b(fixed[1]), c(fixed[2]), d(fixed[3]);
+      for (size_t i = 0; i < rows * kLanes; i += kLanes) {
+        RansRow<raw_bits, has_escape>(tables, fixed[0], &a, ids[0] + i);
+        RansRow<raw_bits, has_escape>(tables, fixed[1], &b, ids[1] + i);
+        RansRow<raw_bits, has_escape>(tables, fixed[2], &c, ids[2] + i);
+        RansRow<raw_bits, has_escape>(tables, fixed[3], &d, ids[3] + i);
+      }
+      a.Store(states[0]);
+      b.Store(states[1]);
+      c.Store(states[2]);
+      d.Store(states[3]);
     }
   };
 
@@ -183,7 +202,11 @@ struct X86 {
     SelectLoop<RansLoop, 5, DecodeRows>(coding)(coding, state, rows, ids);
   }
 
-  static void RansPair(const Coding& coding, TileState* const states[2], size_t rows, int8_t* const ids[2]) {
+  static void RansFour(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids) {
+    SelectLoop<RansFourLoop, 5, DecodeRowsPair>(coding)(coding, states, rows, ids);
+  }
+
+  static void RansPair(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids) {
     SelectLoop<RansPairLoop, 5, DecodeRowsPair>(coding)(coding, states, rows, ids);
   }
 

@@ -16,7 +16,12 @@ struct Vec {
   static Vec LoadIds(const int8_t* p) {
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
   }
+  static Vec LoadFirst(const float* p, uint32_t n) { return {_mm256_maskload_ps(p, First(n))}; }
   void Store(float* p) const { _mm256_storeu_ps(p, v); }
+  void StoreFirst(float* p, uint32_t n) const { _mm256_maskstore_ps(p, First(n), v); }
+  static __m256i First(uint32_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
 };
 
 inline Vec Add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }

@@ -19,7 +19,10 @@ struct Vec {
   static Vec LoadIds(const int8_t* p) {
     return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
   }
+  static Vec LoadFirst(const float* p, uint32_t n) { return {_mm512_maskz_loadu_ps(First(n), p)}; }
   void Store(float* p) const { _mm512_storeu_ps(p, v); }
+  void StoreFirst(float* p, uint32_t n) const { _mm512_mask_storeu_ps(p, First(n), v); }
+  static __mmask16 First(uint32_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 };
 
 inline Vec Add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }

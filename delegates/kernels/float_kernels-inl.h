@@ -4,6 +4,7 @@
 //     static constexpr int kLanes, kRegisters, kGemmRows, kGemmVecs;      kGemmRows x kGemmVecs accumulators fit the registers
 //     static Vec Zero(); Vec Set(float); Vec Load(const float*); Vec LoadIds(const int8_t*);
 //     void Store(float*) const;
+//     static Vec LoadFirst(const float*, uint32_t n);  void StoreFirst(float*, uint32_t n) const;      n < kLanes, no more memory is touched
 //   };
 //   Vec Add(Vec a, Vec b);  Vec Mul(Vec a, Vec b);  Vec MulAdd(Vec a, Vec b, Vec c): a * b + c;  Vec Min(...);  Vec Max(...);
 //
@@ -13,45 +14,89 @@
 
 #include <cstring>
 
+// Loops over registers. TFS_SMALL, which the file of an instruction set may define first, asks for little code instead of fast code.
+#if defined(TFS_SMALL)
+#define TFS_UNROLL
+#else
+#define TFS_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 namespace tflite_smart {
 namespace {
 
 constexpr uint32_t kPanel = 32;
 constexpr int kLanes = Vec::kLanes;
 constexpr int kPanelVecs = kPanel / kLanes;
+constexpr int kCacheLine = 16;  // floats
 
 inline Vec Clamp(Vec y, const Epilogue& e) {
   return Min(Vec::Set(e.max), Max(Vec::Set(e.min), y));  // in this order a NaN survives on every machine
 }
 
+// The same for a block.
 template <int kRows, int kVecs>
-inline void StoreBlock(const GemmTile& t, uint32_t column, Vec (&sum)[kRows][kVecs]) {
-  // Rows that the tile does not have are stored on its last row, which is why rows are stored from the last to the first.
-  float* c[kRows];
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    c[r] = t.c + (static_cast<uint32_t>(r) < t.rows ? r : t.rows - 1) * t.c_stride + column;
-  }
-  if (t.accumulate) {
-#pragma GCC unroll 16
+inline void Clamp(const Epilogue& e, Vec (&y)[kRows][kVecs]) {
+  constexpr float kInfinity = __builtin_inff();
+  if (e.min > -kInfinity) {
+    const Vec min = Vec::Set(e.min);
+TFS_UNROLL
     for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) sum[r][v] = Add(sum[r][v], Vec::Load(c[r] + v * kLanes));
+TFS_UNROLL
+      for (int v = 0; v < kVecs; ++v) y[r][v] = Max(min, y[r][v]);
+    }
+  }
+  if (e.max < kInfinity) {
+    const Vec max = Vec::Set(e.max);
+TFS_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+TFS_UNROLL
+      for (int v = 0; v < kVecs; ++v) y[r][v] = Min(max, y[r][v]);
+    }
+  }
+}
+
+// A vector whose first n lanes are wanted. kTail: n may be less than all of them.
+template <bool kTail>
+inline Vec LoadLanes(const float* p, int n) {
+  if (!kTail || n >= kLanes) return Vec::Load(p);
+  return n <= 0 ? Vec::Zero() : Vec::LoadFirst(p, static_cast<uint32_t>(n));
+}
+
+template <bool kTail>
+inline void StoreLanes(Vec y, float* p, int n) {
+  if (!kTail || n >= kLanes) return y.Store(p);
+  if (n > 0) y.StoreFirst(p, static_cast<uint32_t>(n));
+}
+
+// kTail: the tile ends inside the block.
+template <bool kTail, int kRows, int kVecs>
+inline void StoreBlock(const GemmTile& t, uint32_t column, Vec (&sum)[kRows][kVecs]) {
+  const int columns = static_cast<int>(t.end_column - column);
+  float no_row[kVecs * kLanes];  // where the rows go that the tile does not have
+  float* c[kRows];
+TFS_UNROLL
+  for (int r = 0; r < kRows; ++r) c[r] = static_cast<uint32_t>(r) < t.rows ? t.c + r * t.c_stride + column : no_row;
+  if (t.accumulate) {
+TFS_UNROLL
+    for (int v = 0; v < kVecs; ++v) {
+TFS_UNROLL
+      for (int r = 0; r < kRows; ++r) sum[r][v] = Add(sum[r][v], LoadLanes<kTail>(c[r] + v * kLanes, columns - v * kLanes));
     }
   }
   if (t.epilogue != nullptr) {
-#pragma GCC unroll 16
+TFS_UNROLL
     for (int v = 0; v < kVecs; ++v) {
-      const Vec scale = Vec::Load(t.epilogue->scale + column + v * kLanes);
-      const Vec bias = Vec::Load(t.epilogue->bias + column + v * kLanes);
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) sum[r][v] = Clamp(MulAdd(scale, sum[r][v], bias), *t.epilogue);
+      const Vec scale = LoadLanes<kTail>(t.epilogue->scale + column + v * kLanes, columns - v * kLanes);
+      const Vec bias = LoadLanes<kTail>(t.epilogue->bias + column + v * kLanes, columns - v * kLanes);
+TFS_UNROLL
+      for (int r = 0; r < kRows; ++r) sum[r][v] = MulAdd(scale, sum[r][v], bias);
     }
+    Clamp(*t.epilogue, sum);
   }
-#pragma GCC unroll 16
-  for (int r = kRows - 1; r >= 0; --r) {
-#pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v) sum[r][v].Store(c[r] + v * kLanes);
+TFS_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+TFS_UNROLL
+    for (int v = 0; v < kVecs; ++v) StoreLanes<kTail>(sum[r][v], c[r] + v * kLanes, columns - v * kLanes);
   }
 }
 
@@ -70,79 +115,99 @@ struct Part {
   }
 };
 
-template <int kRows, int kVecs>
-__attribute__((noinline)) void StorePart(const GemmTile& t, uint32_t column, Vec (&sum)[kRows][kVecs]) {
-  const uint32_t first = t.first_column > column ? t.first_column : column;
-  const uint32_t end = t.end_column < column + kVecs * kLanes ? t.end_column : column + kVecs * kLanes;
-  const size_t bytes = (end - first) * sizeof(float);
+// A tile whose block of columns begins too early: a group that begins inside a panel. Begun before the accumulators are live and
+// ended when they are stored, so that nothing forces them into memory.
+struct PartTile {
+  GemmTile tile;  // the whole block, elsewhere
   Part part;
-  GemmTile whole = t;
-  whole.c = part.c[0];
-  whole.c_stride = kPanel;
-  whole.epilogue = part.SetEpilogue(t.epilogue, first, end);
-  for (uint32_t r = 0; t.accumulate && r < t.rows; ++r) std::memcpy(part.c[r] + first, t.c + r * t.c_stride + first, bytes);
-  StoreBlock<kRows, kVecs>(whole, column, sum);
-  for (uint32_t r = 0; r < t.rows; ++r) std::memcpy(t.c + r * t.c_stride + first, part.c[r] + first, bytes);
-}
+  uint32_t first, end;
+
+  __attribute__((noinline)) void Begin(const GemmTile& t, uint32_t column, uint32_t columns) {
+    first = t.first_column > column ? t.first_column : column;
+    end = t.end_column < column + columns ? t.end_column : column + columns;
+    tile = t;
+    tile.c = part.c[0];
+    tile.c_stride = kPanel;
+    tile.end_column = kPanel;
+    tile.epilogue = part.SetEpilogue(t.epilogue, first, end);
+    if (!t.accumulate) return;
+    for (uint32_t r = 0; r < t.rows; ++r) std::memcpy(part.c[r] + first, t.c + r * t.c_stride + first, Bytes());
+  }
+
+  __attribute__((noinline)) void End(const GemmTile& t) const {
+    for (uint32_t r = 0; r < t.rows; ++r) std::memcpy(t.c + r * t.c_stride + first, part.c[r] + first, Bytes());
+  }
+
+  size_t Bytes() const { return (end - first) * sizeof(float); }
+};
 
 // Columns of one vector block: kRows x kVecs accumulators. With few rows k is split over kSplit sets of accumulators, or the latency
 // of one addition would be all that is seen.
 template <int kRows, int kVecs, int kSplit>
 inline void GemmBlock(const GemmTile& t, uint32_t column) {
+  const bool whole = t.first_column <= column;
+  PartTile part;
+  if (!whole) part.Begin(t, column, kVecs * kLanes);
+  const GemmTile& target = whole ? t : part.tile;
   Vec sum[kSplit][kRows][kVecs];
-#pragma GCC unroll 16
+TFS_UNROLL
   for (int s = 0; s < kSplit; ++s) {
-#pragma GCC unroll 16
+TFS_UNROLL
     for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 16
+TFS_UNROLL
       for (int v = 0; v < kVecs; ++v) sum[s][r][v] = Vec::Zero();
     }
   }
-  const float* a = t.a;
+  // A pointer for every third row: the two between are reached by the addressing modes that every machine has.
+  const size_t stride = t.a_stride;
+  const float* a[(kRows + 2) / 3];
+TFS_UNROLL
+  for (int i = 0; i < (kRows + 2) / 3; ++i) a[i] = t.a + 3 * i * stride;
   const float* b = t.b + column;
-  size_t k = t.k;
-  for (; k >= kSplit; k -= kSplit) {
-#pragma GCC unroll 16
+  for (uint32_t r = 0; r < t.rows; ++r) {  // what is written at the end should be there by then
+    for (int v = 0; v < kVecs * kLanes; v += kCacheLine) __builtin_prefetch(t.c + r * t.c_stride + column + v, 1);
+  }
+  size_t k = 0;
+  for (; k + kSplit <= t.k; k += kSplit) {
+TFS_UNROLL
     for (int s = 0; s < kSplit; ++s) {
       Vec w[kVecs];
-#pragma GCC unroll 16
+TFS_UNROLL
       for (int v = 0; v < kVecs; ++v) w[v] = Vec::Load(b + v * kLanes);
-#pragma GCC unroll 16
+TFS_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        const Vec x = Vec::Set(a[r * kPackedRowStride]);
-#pragma GCC unroll 16
+        const Vec x = Vec::Set(a[r / 3][(r % 3) * stride + k + s]);
+TFS_UNROLL
         for (int v = 0; v < kVecs; ++v) sum[s][r][v] = MulAdd(x, w[v], sum[s][r][v]);
       }
-      ++a;
       b += kPanel;
     }
   }
-  for (; k > 0; --k) {
-#pragma GCC unroll 16
+  for (; kSplit > 1 && k < t.k; ++k) {
+TFS_UNROLL
     for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 16
+TFS_UNROLL
       for (int v = 0; v < kVecs; ++v) {
-        sum[0][r][v] = MulAdd(Vec::Set(a[r * kPackedRowStride]), Vec::Load(b + v * kLanes), sum[0][r][v]);
+        sum[0][r][v] = MulAdd(Vec::Set(a[r / 3][(r % 3) * stride + k]), Vec::Load(b + v * kLanes), sum[0][r][v]);
       }
     }
-    ++a;
     b += kPanel;
   }
-#pragma GCC unroll 16
+TFS_UNROLL
   for (int s = 1; s < kSplit; ++s) {
-#pragma GCC unroll 16
+TFS_UNROLL
     for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 16
+TFS_UNROLL
       for (int v = 0; v < kVecs; ++v) sum[0][r][v] = Add(sum[0][r][v], sum[s][r][v]);
     }
   }
 
-  const uint32_t end = column + kVecs * kLanes;
-  if (t.first_column <= column && end <= t.end_column) {
-    StoreBlock<kRows, kVecs>(t, column, sum[0]);
-    return;
+  if (column + kVecs * kLanes <= target.end_column) {
+    StoreBlock<false>(target, column, sum[0]);
+  } else {
+    StoreBlock<true>(target, column, sum[0]);
   }
-  StorePart<kRows, kVecs>(t, column, sum[0]);
+  if (!whole) part.End(t);
 }
 
 template <int kRows>
@@ -171,18 +236,7 @@ void Gemm(const GemmTile& t) {
   return GemmRows<Vec::kGemmRows>(t);
 }
 
-// The 32 input values of one k: consecutive, or picked one by one.
-inline void LoadLanes(const float* pixel, const int32_t* lanes, Vec x[kPanelVecs]) {
-  float picked[kPanel];
-  if (lanes != nullptr) {
-    for (uint32_t j = 0; j < kPanel; ++j) picked[j] = pixel[lanes[j]];
-    pixel = picked;
-  }
-#pragma GCC unroll 16
-  for (int v = 0; v < kPanelVecs; ++v) x[v] = Vec::Load(pixel + v * kLanes);
-}
-
-// Any pattern of lanes, one position.
+// Every lane reads its own element of a pixel, one position.
 inline void PickedSums(const LaneTile& t, const float* const* taps, Vec (&sum)[kPanelVecs]) {
   const float* b = t.b;
   const float* const end = t.b + t.k * kPanel;
@@ -191,34 +245,17 @@ inline void PickedSums(const LaneTile& t, const float* const* taps, Vec (&sum)[k
     const float* pixel = taps[tap];
     for (; i < t.filter_in && b < end; ++i, b += kPanel) {
       if (pixel == nullptr) continue;
-      Vec x[kPanelVecs];
-      LoadLanes(pixel + t.pixel_offset + i, t.lanes, x);
-#pragma GCC unroll 16
-      for (int v = 0; v < kPanelVecs; ++v) sum[v] = MulAdd(x[v], Vec::Load(b + v * kLanes), sum[v]);
+      float x[kPanel];
+      for (uint32_t j = 0; j < kPanel; ++j) x[j] = pixel[t.lanes[j] + i];
+TFS_UNROLL
+      for (int v = 0; v < kPanelVecs; ++v) sum[v] = MulAdd(Vec::Load(x + v * kLanes), Vec::Load(b + v * kLanes), sum[v]);
     }
     i = 0;
   }
 }
 
-// Consecutive lanes, one input channel each: a row of weights is loaded once for several positions.
-template <int kPositions>
-inline void ConsecutiveSums(const LaneTile& t, const float* const* taps, Vec (&sum)[kPositions][kPanelVecs]) {
-  for (uint32_t tap = 0; tap < t.num_taps; ++tap) {
-    Vec w[kPanelVecs];
-#pragma GCC unroll 16
-    for (int v = 0; v < kPanelVecs; ++v) w[v] = Vec::Load(t.b + tap * kPanel + v * kLanes);
-#pragma GCC unroll 16
-    for (int p = 0; p < kPositions; ++p) {
-      const float* pixel = taps[p * t.num_taps + tap];
-      if (pixel == nullptr) continue;
-#pragma GCC unroll 16
-      for (int v = 0; v < kPanelVecs; ++v) sum[p][v] = MulAdd(Vec::Load(pixel + t.pixel_offset + v * kLanes), w[v], sum[p][v]);
-    }
-  }
-}
-
-inline void StoreLanes(const LaneTile& t, const Epilogue* e, Vec (&sum)[kPanelVecs], float* c) {
-#pragma GCC unroll 16
+inline void FinishLanes(const LaneTile& t, const Epilogue* e, Vec (&sum)[kPanelVecs], float* c) {
+TFS_UNROLL
   for (int v = 0; v < kPanelVecs; ++v) {
     Vec y = sum[v];
     if (t.accumulate) y = Add(y, Vec::Load(c + v * kLanes));
@@ -227,47 +264,58 @@ inline void StoreLanes(const LaneTile& t, const Epilogue* e, Vec (&sum)[kPanelVe
   }
 }
 
-template <int kPositions>
-inline void LanesOf(const LaneTile& t, uint32_t position, Part* part, const Epilogue* e) {
-  Vec sum[kPositions][kPanelVecs];
-#pragma GCC unroll 16
-  for (int p = 0; p < kPositions; ++p) {
-#pragma GCC unroll 16
-    for (int v = 0; v < kPanelVecs; ++v) sum[p][v] = Vec::Zero();
-  }
-  const float* const* taps = t.taps + static_cast<size_t>(position) * t.num_taps;
-  if (t.lanes == nullptr) {
-    ConsecutiveSums<kPositions>(t, taps, sum);
-  } else {
-    for (int p = 0; p < kPositions; ++p) PickedSums(t, taps + p * t.num_taps, sum[p]);
-  }
-#pragma GCC unroll 16
-  for (int p = 0; p < kPositions; ++p) {
-    float* c = t.c + (position + p) * t.c_stride;
+void Lanes(const LaneTile& t) {
+  Part part;
+  const Epilogue* e = t.columns == kPanel ? t.epilogue : part.SetEpilogue(t.epilogue, 0, t.columns);
+  for (uint32_t p = 0; p < t.positions; ++p) {
+    Vec sum[kPanelVecs];
+TFS_UNROLL
+    for (int v = 0; v < kPanelVecs; ++v) sum[v] = Vec::Zero();
+    PickedSums(t, t.taps + static_cast<size_t>(p) * t.num_taps, sum);
+    float* c = t.c + p * t.c_stride;
     if (t.columns == kPanel) {
-      StoreLanes(t, e, sum[p], c);
+      FinishLanes(t, e, sum, c);
       continue;
     }
-    if (t.accumulate) std::memcpy(part->c[0], c, t.columns * sizeof(float));
-    StoreLanes(t, e, sum[p], part->c[0]);
-    std::memcpy(c, part->c[0], t.columns * sizeof(float));
+    if (t.accumulate) std::memcpy(part.c[0], c, t.columns * sizeof(float));
+    FinishLanes(t, e, sum, part.c[0]);
+    std::memcpy(c, part.c[0], t.columns * sizeof(float));
   }
 }
 
-void Lanes(const LaneTile& t) {
-  constexpr int kHalf = Vec::kRegisters / 2 / kPanelVecs;
-  constexpr int kPositions = kHalf > 1 ? kHalf : 1;
-  Part part;
-  const Epilogue* e = t.columns == kPanel ? t.epilogue : part.SetEpilogue(t.epilogue, 0, t.columns);
-  uint32_t p = 0;
-  for (; p + kPositions <= t.positions; p += kPositions) LanesOf<kPositions>(t, p, &part, e);
-  for (; p < t.positions; ++p) LanesOf<1>(t, p, &part, e);
+void MultiplyIds(const int8_t* ids, const float* a, size_t k, float offset, float* sums) {
+  constexpr int kVecs = kPanelVecs < Vec::kRegisters / 8 ? kPanelVecs : Vec::kRegisters / 8;
+  const Vec add = Vec::Set(offset);
+  for (uint32_t column = 0; column < kPanel; column += kVecs * kLanes) {
+    Vec even[kVecs], odd[kVecs];  // two sums, so that the latency of one addition is not all that is seen
+TFS_UNROLL
+    for (int v = 0; v < kVecs; ++v) {
+      even[v] = Vec::Load(sums + column + v * kLanes);
+      odd[v] = Vec::Zero();
+    }
+    const int8_t* row = ids + column;
+    size_t i = 0;
+    for (; i + 2 <= k; i += 2, row += 2 * kPanel) {
+      const Vec x = Vec::Set(a[i]), y = Vec::Set(a[i + 1]);
+TFS_UNROLL
+      for (int v = 0; v < kVecs; ++v) {
+        even[v] = MulAdd(x, Add(Vec::LoadIds(row + v * kLanes), add), even[v]);
+        odd[v] = MulAdd(y, Add(Vec::LoadIds(row + kPanel + v * kLanes), add), odd[v]);
+      }
+    }
+    if (i < k) {
+TFS_UNROLL
+      for (int v = 0; v < kVecs; ++v) even[v] = MulAdd(Vec::Set(a[i]), Add(Vec::LoadIds(row + v * kLanes), add), even[v]);
+    }
+TFS_UNROLL
+    for (int v = 0; v < kVecs; ++v) Add(even[v], odd[v]).Store(sums + column + v * kLanes);
+  }
 }
 
 void Dequantize(const int8_t* ids, size_t count, float offset, float* values) {
   const Vec add = Vec::Set(offset);
   for (size_t i = 0; i < count; i += kPanel) {
-#pragma GCC unroll 16
+TFS_UNROLL
     for (int v = 0; v < kPanelVecs; ++v) Add(Vec::LoadIds(ids + i + v * kLanes), add).Store(values + i + v * kLanes);
   }
 }
@@ -280,10 +328,10 @@ void ScaleTransposed(const float* values, const float* scale, size_t rows, uint3
     const float* from = values + k * kPanel;
     for (uint32_t j = 0; j < columns; ++j) {
       float line[kBlock];
-#pragma GCC unroll 16
+TFS_UNROLL
       for (size_t i = 0; i < kBlock; ++i) line[i] = from[i * kPanel + j];
       const Vec factor = Vec::Set(scale[j]);
-#pragma GCC unroll 16
+TFS_UNROLL
       for (size_t i = 0; i < kBlock; i += kLanes) Mul(Vec::Load(line + i), factor).Store(out + j * out_stride + k + i);
     }
   }
@@ -295,7 +343,7 @@ void ScaleTransposed(const float* values, const float* scale, size_t rows, uint3
 void ScaleRows(const float* values, const float* scale, size_t rows, uint32_t columns, float* out, size_t out_stride) {
   if (columns == kPanel) {
     for (size_t k = 0; k < rows; ++k) {
-#pragma GCC unroll 16
+TFS_UNROLL
       for (int v = 0; v < kPanelVecs; ++v) {
         Mul(Vec::Load(scale + v * kLanes), Vec::Load(values + k * kPanel + v * kLanes)).Store(out + k * out_stride + v * kLanes);
       }
@@ -310,7 +358,11 @@ void ScaleRows(const float* values, const float* scale, size_t rows, uint32_t co
 }  // namespace
 }  // namespace tflite_smart
 
-#define TFLITE_SMART_FLOAT_KERNELS(name)                                                                    \
-  namespace tflite_smart {                                                                                  \
-  const FloatKernels name = {Vec::kGemmRows, Gemm, Lanes, Dequantize, ScaleTransposed, ScaleRows};          \
+#include "kernels/float_depthwise-inl.h"
+#include "kernels/float_winograd-inl.h"
+
+#define TFLITE_SMART_FLOAT_KERNELS(name)                                                                                        \
+  namespace tflite_smart {                                                                                                      \
+  const FloatKernels name = {Vec::kGemmRows, Gemm,        Depthwise,  Lanes,           WinogradInput, WinogradFilter,          \
+                             WinogradOutput, MultiplyIds, Dequantize, ScaleTransposed, ScaleRows};                             \
   }

@@ -20,7 +20,7 @@ constexpr uint32_t kPackedRowStride = kMaxChunk + 16;
 // No instruction set has a taller GEMM tile.
 constexpr uint32_t kMaxGemmRows = 12;
 
-// What is done once per output: clamp(scale[n] * sum + bias[n]). Pointers to the panel's first channel.
+// What is done once per output: clamp(scale[n] * sum + bias[n]). Pointers to the panel's first channel. Infinite limits cost nothing.
 struct Epilogue {
   const float* scale;
   const float* bias;
@@ -30,7 +30,8 @@ struct Epilogue {
 
 // c[rows][32] (+)= a[rows][k] * b[k][32], for columns first_column <= j < end_column.
 struct GemmTile {
-  const float* a;            // row stride kPackedRowStride; kMaxGemmRows rows may be read
+  const float* a;            // the rows up to the next height that the kernel has, at most gemm_rows, are read too
+  size_t a_stride;
   const float* b;
   size_t k;                  // 1..kMaxChunk
   float* c;                  // column 0 of the panel
@@ -42,6 +43,43 @@ struct GemmTile {
   const Epilogue* epilogue;  // null before the last piece of k
 };
 
+// Depthwise convolution with one output channel per input channel: neighbouring positions of one line of the output, all their windows
+// cut alike by the border of the image. Strides are in floats.
+struct DepthwiseLine {
+  const float* x;                // the first tap inside the image of the first position
+  size_t row_stride;             // from one row of the window to the next
+  size_t tap_stride;             // ... one column ...
+  size_t position_stride;
+  uint32_t rows, taps;           // of the window, inside the image
+  uint32_t positions;
+  uint32_t channels;
+  const float* b;                // the first tap inside the image, of the first panel
+  size_t b_row_stride;
+  size_t b_panel_stride;
+  float* c;
+  size_t c_stride;
+  const float* scale;            // of `channels` channels
+  const float* bias;             // null: none
+  float min, max;
+};
+
+// Winograd's F(2x2, 3x3), see conv2d_winograd.cc: the edge of a tile's input, the tiles and the input channels that are worked on together. All
+// instruction sets' gemm_rows divide the number of tiles.
+constexpr int kWinogradEdge = 4;
+constexpr uint32_t kWinogradTiles = 12;
+constexpr uint32_t kWinogradPiece = 64;
+constexpr uint32_t kWinogradMaxChannels = 512;
+
+// From the 16 sums of products of a tile to its 2x2 outputs.
+struct WinogradTile {
+  const float* m;
+  size_t m_stride;           // from one of the 16 to the next
+  float* c[2][2];            // null outside the image
+  uint32_t columns;          // 1..32
+  bool accumulate;
+  const Epilogue* epilogue;  // null before the last piece of k
+};
+
 // Convolution without reduction over a panel's 32 lanes: lane j of output channel j reads input channel lanes[j] (+ i) only.
 struct LaneTile {
   const float* const* taps;  // positions x num_taps pointers to an input pixel; null outside the image
@@ -50,12 +88,11 @@ struct LaneTile {
   uint32_t filter_in;        // consecutive k with the same pixel
   uint32_t first_in;         // where in filter_in the first k stands
   size_t k;                  // rows of b
-  size_t pixel_offset;       // added to every tap
-  const int32_t* lanes;      // 32 offsets from the pixel; null: lane j reads element j
+  const int32_t* lanes;      // 32 offsets from the pixel
   const float* b;
   float* c;
   size_t c_stride;
-  uint32_t columns;          // 1..32; 32 if lanes is null
+  uint32_t columns;          // 1..32
   bool accumulate;
   const Epilogue* epilogue;
 };
@@ -63,7 +100,17 @@ struct LaneTile {
 struct FloatKernels {
   uint32_t gemm_rows;
   void (*gemm)(const GemmTile& tile);
+  void (*depthwise)(const DepthwiseLine& line);
   void (*lanes)(const LaneTile& tile);
+
+  // The 4x4 pixels at x, `channels` of each, to 16 lines of v. May write up to the next multiple of 16 channels.
+  void (*winograd_input)(const float* x, size_t row_stride, size_t pixel_stride, uint32_t channels, float* v, size_t v_stride);
+  // `channels` rows of 32 ids of 9 taps to 16 blocks of u[channels][32].
+  void (*winograd_filter)(const int8_t* ids, size_t tap_stride, uint32_t channels, float offset, float* u, size_t u_stride);
+  void (*winograd_output)(const WinogradTile& tile);
+
+  // sums[j] += a[i] * (ids[i * 32 + j] + offset), for j < 32 and i < k: one row of A with weights that nobody else needs.
+  void (*multiply_ids)(const int8_t* ids, const float* a, size_t k, float offset, float* sums);
 
   // values[i] = ids[i] + offset. Exact. May write up to the next multiple of 32 values.
   void (*dequantize)(const int8_t* ids, size_t count, float offset, float* values);

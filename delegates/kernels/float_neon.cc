@@ -23,7 +23,17 @@ struct Vec {
     const int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
     return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)))};
   }
+  static Vec LoadFirst(const float* p, uint32_t n) {
+    float all[kLanes] = {};
+    __builtin_memcpy(all, p, n * sizeof(float));
+    return Load(all);
+  }
   void Store(float* p) const { vst1q_f32(p, v); }
+  void StoreFirst(float* p, uint32_t n) const {
+    float all[kLanes];
+    Store(all);
+    __builtin_memcpy(p, all, n * sizeof(float));
+  }
 };
 
 inline Vec Add(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }

@@ -20,7 +20,17 @@ struct Vec {
   static Vec LoadIds(const int8_t* p) {
     return {Four{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]), static_cast<float>(p[3])}};
   }
+  static Vec LoadFirst(const float* p, uint32_t n) {
+    float all[kLanes] = {};
+    __builtin_memcpy(all, p, n * sizeof(float));
+    return Load(all);
+  }
   void Store(float* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
+  void StoreFirst(float* p, uint32_t n) const {
+    float all[kLanes];
+    Store(all);
+    __builtin_memcpy(p, all, n * sizeof(float));
+  }
 };
 
 inline Vec Add(Vec a, Vec b) { return {a.v + b.v}; }
@@ -38,6 +48,7 @@ inline Vec Max(Vec a, Vec b) {
 }  // namespace
 }  // namespace tflite_smart
 
+#define TFS_SMALL
 #include "kernels/float_kernels-inl.h"
 
 TFLITE_SMART_FLOAT_KERNELS(kFloatScalar)

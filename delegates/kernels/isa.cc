@@ -5,22 +5,25 @@
 
 #if defined(TFS_X86)
 #include <cpuid.h>
-#elif defined(__arm__)
+#elif defined(__arm__) || defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
 
 namespace tflite_smart {
 namespace {
 
-// Slowest first. CMakeLists.txt defines TFS_X86, TFS_NEON for the processors it builds for.
+// Slowest first. CMakeLists.txt defines TFS_X86, TFS_NEON, TFS_NEONDOT for the processors it builds for.
 const Isa kIsas[] = {
-    {"scalar", &kDecodeScalar, &kFloatScalar},
+    {"scalar", &kDecodeScalar, &kFloatScalar, &kInt8Scalar},
 #if defined(TFS_X86)
-    {"avx2", &kDecodeAvx2, &kFloatAvx2},
-    {"avx512", &kDecodeAvx512, &kFloatAvx512},
+    {"avx2", &kDecodeAvx2, &kFloatAvx2, &kInt8Avx2},
+    {"avx512", &kDecodeAvx512, &kFloatAvx512, &kInt8Avx512},
 #endif
 #if defined(TFS_NEON)
-    {"neon", &kDecodeNeon, &kFloatNeon},
+    {"neon", &kDecodeNeon, &kFloatNeon, &kInt8Neon},
+#endif
+#if defined(TFS_NEONDOT)
+    {"neondot", &kDecodeNeon, &kFloatNeon, &kInt8Neondot},
 #endif
 };
 constexpr int kNumIsas = sizeof(kIsas) / sizeof(kIsas[0]);
@@ -55,8 +58,9 @@ bool CpuHasAvx2() {  // everything that CMakeLists.txt allows in *_avx2.cc
 }
 
 bool CpuHasAvx512() {  // Ice Lake, Zen 4 and later
-  constexpr unsigned kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31, kVbmi = 1u << 1, kVbmi2 = 1u << 6;
-  return HasBits(SavedRegisters(), 0xe6) && HasBits(Leaf(7).ebx, kF | kDq | kBw | kVl) && HasBits(Leaf(7).ecx, kVbmi | kVbmi2);
+  constexpr unsigned kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31, kVbmi = 1u << 1, kVbmi2 = 1u << 6,
+                     kVnni = 1u << 11;
+  return HasBits(SavedRegisters(), 0xe6) && HasBits(Leaf(7).ebx, kF | kDq | kBw | kVl) && HasBits(Leaf(7).ecx, kVbmi | kVbmi2 | kVnni);
 }
 #endif
 
@@ -70,6 +74,9 @@ bool CpuHas(const char* name) {
     const unsigned long capabilities = getauxval(AT_HWCAP);
     return (capabilities & kHwcapNeon) != 0 && (capabilities & kHwcapVfpv4) != 0;
   }
+#elif defined(__aarch64__)
+  constexpr unsigned long kHwcapAsimdDp = 1ul << 20;
+  if (std::strcmp(name, "neondot") == 0) return (getauxval(AT_HWCAP) & kHwcapAsimdDp) != 0;
 #endif
   (void)name;  // scalar everywhere; NEON is part of aarch64
   return true;

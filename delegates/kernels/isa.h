@@ -11,13 +11,15 @@
 
 #include "kernels/decode.h"
 #include "kernels/float_kernels.h"
+#include "kernels/int8_kernels.h"
 
 namespace tflite_smart {
 
 struct Isa {
-  const char* name;             // "scalar", "avx2", "avx512" or "neon"
+  const char* name;             // "scalar", "avx2", "avx512", "neon" or "neondot"
   const DecodeKernels* decode;
   const FloatKernels* f32;
+  const Int8Kernels* i8;
 };
 
 // The fastest one of this machine, or the forced one.

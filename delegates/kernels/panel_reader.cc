@@ -20,6 +20,8 @@ void Spread(uint32_t count, uint32_t width, int8_t* ids) {
 
 }  // namespace
 
+float IdOffset(const PackedWeight& weight) { return weight.value_kind == ValueKind::kMidrise ? kMidriseOffset : 0.0f; }
+
 Status PanelReader::Start(const PackedWeight& weight, uint32_t panel, int8_t* ids) {
   weight_ = &weight;
   const uint32_t tile = panel / weight.panels_per_tile;
@@ -72,7 +74,7 @@ void PanelReader::ToFloats(const int8_t* ids, uint32_t count, float* values) con
     for (size_t i = 0; i < total; ++i) values[i] = centre[ids[i]];
     return;
   }
-  ActiveIsa().f32->dequantize(ids, total, weight_->value_kind == ValueKind::kMidrise ? kMidriseOffset : 0.0f, values);
+  ActiveIsa().f32->dequantize(ids, total, IdOffset(*weight_), values);
 }
 
 Status PanelReader::Read(uint32_t count, int8_t* ids, float* values) {
@@ -86,20 +88,27 @@ Status PanelReader::Read(uint32_t count, int8_t* ids, float* values) {
   return Status();
 }
 
-Status PanelReader::ReadPair(PanelReader* readers[2], uint32_t count, int8_t* const ids[2], float* const values[2]) {
-  PanelReader& a = *readers[0];
-  PanelReader& b = *readers[1];
-  TFS_RETURN_IF_ERROR(a.BeginPanel());
-  TFS_RETURN_IF_ERROR(b.BeginPanel());
-  if (count > kMaxChunk || a.weight_->panel_width(a.panel_) != kLanes || b.weight_->panel_width(b.panel_) != kLanes) {
-    TFS_RETURN_IF_ERROR(a.Read(count, ids[0], values[0]));
-    return b.Read(count, ids[1], values[1]);
+Status PanelReader::ReadIdsSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids) {
+  TileDecoder* decoders[kMaxSideBySide] = {};
+  bool whole = true;
+  for (uint32_t i = 0; i < num_readers; ++i) {
+    TFS_RETURN_IF_ERROR(readers[i]->BeginPanel());
+    decoders[i] = &readers[i]->decoder_;
+    whole &= readers[i]->weight_->panel_width(readers[i]->panel_) == kLanes;
   }
-  TFS_RETURN_IF_ERROR(TileDecoder::NextPair(&a.decoder_, &b.decoder_, count, ids[0], ids[1]));
-  a.ToFloats(ids[0], count, values[0]);
-  b.ToFloats(ids[1], count, values[1]);
-  TFS_RETURN_IF_ERROR(a.EndPiece(count));
-  return b.EndPiece(count);
+  if (whole) TFS_RETURN_IF_ERROR(TileDecoder::NextSideBySide(decoders, num_readers, count, ids));
+  for (uint32_t i = 0; i < num_readers; ++i) TFS_RETURN_IF_ERROR(whole ? readers[i]->EndPiece(count) : readers[i]->ReadIds(count, ids[i]));
+  return Status();
+}
+
+Status PanelReader::ReadSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids, float* values, size_t step) {
+  constexpr uint32_t kPiece = 128;  // so that the ids of all are still in the first-level cache when they become floats
+  for (uint32_t done = 0; done < count; done += kPiece) {
+    const uint32_t piece = count - done < kPiece ? count - done : kPiece;
+    TFS_RETURN_IF_ERROR(ReadIdsSideBySide(readers, num_readers, piece, ids));
+    for (uint32_t i = 0; i < num_readers; ++i) readers[i]->ToFloats(ids[i], piece, values + i * step + static_cast<size_t>(done) * kLanes);
+  }
+  return Status();
 }
 
 }  // namespace tflite_smart

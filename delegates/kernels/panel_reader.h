@@ -3,9 +3,13 @@
 #define TFLITE_SMART_KERNELS_PANEL_READER_H_
 
 #include "core/tile_decoder.h"
+#include "kernels/decode.h"
 #include "kernels/float_kernels.h"
 
 namespace tflite_smart {
+
+// What is added to an id to get its value; not for codebooks.
+float IdOffset(const PackedWeight& weight);
 
 class PanelReader {
  public:
@@ -24,8 +28,10 @@ class PanelReader {
   // The same without the conversion; count is at most kMaxChunk. Lanes past a narrow panel's width hold 0.
   Status ReadIds(uint32_t count, int8_t* ids);
 
-  // Read() of two readers that stand at the same k of different tiles of one weight: the decoder is faster with two.
-  static Status ReadPair(PanelReader* readers[2], uint32_t count, int8_t* const ids[2], float* const values[2]);
+  // ReadIds() and Read() of up to kMaxSideBySide readers that stand at the same k of different tiles of one weight: the decoder is faster
+  // with several. Reader i's values go to values + i * step.
+  static Status ReadIdsSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids);
+  static Status ReadSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids, float* values, size_t step);
 
  private:
   Status BeginPanel();

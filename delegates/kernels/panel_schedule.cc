@@ -5,9 +5,8 @@
 namespace tflite_smart {
 namespace {
 
-// With fewer whole panels than this in the scratch, lockstep over more of them is better.
-constexpr uint32_t kMinWholePanels = 4;
 constexpr uint32_t kMaxLockstep = 8;
+static_assert(kMaxLockstep % kMaxSideBySide == 0 && kMaxSideBySide == 4, "the arrays of pointers below");
 
 // Below this many multiplications waking a thread costs more than it brings.
 constexpr uint64_t kMinThreadedWork = 200000;
@@ -16,8 +15,8 @@ constexpr uint64_t kMinThreadedWork = 200000;
 // should meet several times as many of them in each.
 constexpr int64_t kMinPositions = 48;
 
-// Four tasks a thread even out what the tasks differ in.
-constexpr int64_t kTasksPerThread = 4;
+// Two tasks a thread even out what the tasks differ in; more would decode more often.
+constexpr int64_t kTasksPerThread = 2;
 
 template <typename T>
 T CeilDiv(T a, T b) {
@@ -29,17 +28,21 @@ T CeilDiv(T a, T b) {
 Schedule MakeSchedule(const PackedWeight& weight, int64_t positions, int num_threads, uint32_t max_piece, uint32_t position_step) {
   Schedule s;
   const uint32_t k = weight.channel_elements;
-  s.lockstep = weight.panels_per_tile == 1 && k > kMaxPiece / kMinWholePanels;
-  if (s.lockstep) max_piece = std::min(max_piece, kMaxPiece / kMaxLockstep);
+  const uint64_t tile_k = static_cast<uint64_t>(k) * weight.panels_per_tile;
+  s.lockstep = k > max_piece || weight.panels_per_tile > kMaxBatchPanels || tile_k * std::min(2u, weight.num_tiles) > kMaxPiece;
+  if (s.lockstep) {
+    max_piece = std::min(max_piece, kMaxPiece / kMaxLockstep);
+    s.batch_tiles = kMaxLockstep;
+  } else {
+    s.batch_tiles = std::min(kMaxPiece / static_cast<uint32_t>(tile_k), kMaxBatchPanels / weight.panels_per_tile);
+    if (s.batch_tiles > 1) s.batch_tiles -= s.batch_tiles % (s.batch_tiles > kMaxSideBySide ? kMaxSideBySide : 2);
+  }
   const uint32_t pieces = CeilDiv(k, max_piece);
   s.piece = pieces == 1 ? k : CeilDiv(CeilDiv(k, pieces), kLanes) * kLanes;
-  s.batch_panels = std::min(kMaxPiece / s.piece, s.lockstep ? kMaxLockstep : kMaxBatchPanels);
-  if (pieces > 1 && !s.lockstep) s.batch_panels = 1;
 
   const uint64_t work = weight.num_elements() * static_cast<uint64_t>(positions);
   const uint32_t threads = work < kMinThreadedWork ? 1 : static_cast<uint32_t>(num_threads);
-  s.tiles_per_task = std::max(1u, s.batch_panels / weight.panels_per_tile);
-  s.tiles_per_task = std::min(s.tiles_per_task, CeilDiv(weight.num_tiles, threads));
+  s.tiles_per_task = std::min(s.batch_tiles, CeilDiv(weight.num_tiles, threads));
   s.tile_tasks = CeilDiv(weight.num_tiles, s.tiles_per_task);
 
   int64_t cuts = 1;
@@ -51,36 +54,56 @@ Schedule MakeSchedule(const PackedWeight& weight, int64_t positions, int num_thr
   return s;
 }
 
+namespace {
+
+// A batch of whole tiles from `tile`.
+Status ReadTiles(const PackedWeight& weight, uint32_t tile, uint32_t tiles, Scratch* scratch) {
+  const size_t panel_floats = static_cast<size_t>(weight.channel_elements) * kLanes;
+  const size_t step = panel_floats * weight.panels_per_tile;
+  int8_t* const ids[kMaxSideBySide] = {scratch->ids[0], scratch->ids[1], scratch->ids[2], scratch->ids[3]};
+  for (uint32_t i = 0; i < tiles; i += kMaxSideBySide) {
+    PanelReader readers[kMaxSideBySide];
+    PanelReader* const together[kMaxSideBySide] = {&readers[0], &readers[1], &readers[2], &readers[3]};
+    uint32_t now = std::min(kMaxSideBySide, tiles - i);
+    for (uint32_t r = 0; r < now; ++r) TFS_RETURN_IF_ERROR(readers[r].Start(weight, weight.first_panel(tile + i + r), ids[0]));
+    for (uint32_t p = 0; p < weight.tile_panels(tile + i); ++p) {
+      if (p >= weight.tile_panels(tile + i + now - 1)) --now;  // only the weight's last tile has fewer panels
+      float* values = scratch->panels + i * step + p * panel_floats;
+      TFS_RETURN_IF_ERROR(PanelReader::ReadSideBySide(together, now, weight.channel_elements, ids, values, step));
+    }
+  }
+  return Status();
+}
+
+}  // namespace
+
 Status RunTask(const PackedWeight& weight, const Schedule& s, size_t task, Scratch* scratch, Multiply multiply, const void* layer) {
-  const uint32_t first_tile = static_cast<uint32_t>(task % s.tile_tasks) * s.tiles_per_task;
-  const uint32_t end_tile = std::min(weight.num_tiles, first_tile + s.tiles_per_task);
-  const uint32_t end_panel = end_tile == weight.num_tiles ? weight.num_panels : weight.first_panel(end_tile);
+  const uint32_t tile = static_cast<uint32_t>(task % s.tile_tasks) * s.tiles_per_task;
+  uint32_t tiles = std::min(weight.num_tiles - tile, s.tiles_per_task);
+  const uint32_t first_panel = weight.first_panel(tile), k = weight.channel_elements;
   const int64_t begin = static_cast<int64_t>(task / s.tile_tasks) * s.positions_per_task;
   const int64_t end = std::min(s.positions, begin + s.positions_per_task);
-  const uint32_t k = weight.channel_elements;
-  int8_t* const ids[2] = {scratch->ids[0], scratch->ids[1]};
-
+  if (!s.lockstep) {
+    TFS_RETURN_IF_ERROR(ReadTiles(weight, tile, tiles, scratch));
+    const uint32_t panels = (tiles - 1) * weight.panels_per_tile + weight.tile_panels(tile + tiles - 1);
+    multiply(layer, {first_panel, 1, panels, k, 0, k, true, begin, end}, scratch);
+    return Status();
+  }
   PanelReader readers[kMaxLockstep];
-  uint32_t panel = weight.first_panel(first_tile);
-  if (!s.lockstep) TFS_RETURN_IF_ERROR(readers[0].Start(weight, panel, ids[0]));
-  while (panel < end_panel) {
-    const uint32_t count = std::min(s.batch_panels, end_panel - panel);
-    for (uint32_t i = 0; s.lockstep && i < count; ++i) TFS_RETURN_IF_ERROR(readers[i].Start(weight, panel + i, ids[0]));
+  int8_t* const ids[kMaxSideBySide] = {scratch->ids[0], scratch->ids[1], scratch->ids[2], scratch->ids[3]};
+  for (uint32_t i = 0; i < tiles; ++i) TFS_RETURN_IF_ERROR(readers[i].Start(weight, weight.first_panel(tile + i), scratch->ids[0]));
+  for (uint32_t p = 0; p < weight.tile_panels(tile); ++p) {
+    if (p >= weight.tile_panels(tile + tiles - 1)) --tiles;  // only the weight's last tile has fewer panels
     for (uint32_t first_k = 0; first_k < k; first_k += s.piece) {
       const uint32_t num_k = std::min(s.piece, k - first_k);
-      const size_t stride = static_cast<size_t>(s.piece) * kLanes;
-      uint32_t i = 0;
-      for (; s.lockstep && i + 2 <= count; i += 2) {
-        PanelReader* pair[2] = {&readers[i], &readers[i + 1]};
-        float* const values[2] = {scratch->panels + i * stride, scratch->panels + (i + 1) * stride};
-        TFS_RETURN_IF_ERROR(PanelReader::ReadPair(pair, num_k, ids, values));
+      const size_t step = static_cast<size_t>(s.piece) * kLanes;
+      for (uint32_t i = 0; i < tiles; i += kMaxSideBySide) {
+        PanelReader* const together[kMaxSideBySide] = {&readers[i], &readers[i + 1], &readers[i + 2], &readers[i + 3]};
+        const uint32_t now = std::min(kMaxSideBySide, tiles - i);
+        TFS_RETURN_IF_ERROR(PanelReader::ReadSideBySide(together, now, num_k, ids, scratch->panels + i * step, step));
       }
-      for (; i < count; ++i) {
-        TFS_RETURN_IF_ERROR(readers[s.lockstep ? i : 0].Read(num_k, ids[0], scratch->panels + i * stride));
-      }
-      multiply(layer, {panel, count, s.piece, first_k, num_k, first_k + num_k == k, begin, end}, scratch);
+      multiply(layer, {first_panel + p, weight.panels_per_tile, tiles, s.piece, first_k, num_k, first_k + num_k == k, begin, end}, scratch);
     }
-    panel += count;
   }
   return Status();
 }

@@ -5,11 +5,10 @@
 //   tile decoded once per cut, where a layer has fewer tiles than the threads want.
 // * Inside a task some panels, a batch, are decoded together and kept as floats in the scratch, so that packing the input is paid once per
 //   batch and not once per panel.
-// * Where a few whole panels fit the scratch, a batch is as many consecutive panels as fit.
-// * Where k is longer, it is cut in pieces: decode piece 0 of all panels of the batch, run it over all the task's positions, the
-//   partial sums waiting in the output tensor, then piece 1 ... Panels of one tile can only be decoded one after the other, so
-//   the panels of such a batch come from different tiles ("lockstep", one reader each). If tiles hold several panels, a batch
-//   is one panel.
+// * Where two whole tiles fit the scratch, or the only one, a batch is as many whole tiles as fit, several decoded side by side.
+// * Where they don't, a batch is one panel of each of several tiles ("lockstep", one reader each; panels of one tile can only be decoded
+//   one after the other), and k is cut in pieces: decode piece 0 of all panels of the batch, run it over all the task's positions,
+//   the partial sums waiting in the output tensor, then piece 1 ...
 #ifndef TFLITE_SMART_KERNELS_PANEL_SCHEDULE_H_
 #define TFLITE_SMART_KERNELS_PANEL_SCHEDULE_H_
 
@@ -23,7 +22,7 @@ constexpr uint32_t kMaxPiece = kBatchFloats / kLanes;
 
 struct Schedule {
   uint32_t piece;           // k decoded at once; a multiple of 32 unless it is all of k
-  uint32_t batch_panels;
+  uint32_t batch_tiles;
   bool lockstep;
   uint32_t tiles_per_task;
   uint32_t tile_tasks;
@@ -35,9 +34,10 @@ struct Schedule {
 // max_piece: a multiple of 32, at most kMaxPiece. position_step: rows of the kernel, so that only the last task has an odd number.
 Schedule MakeSchedule(const PackedWeight& weight, int64_t positions, int num_threads, uint32_t max_piece, uint32_t position_step);
 
-// What lies decoded in scratch->panels: panel first_panel + i at i * slot_k * 32 floats, k from `first_k`.
+// What lies decoded in scratch->panels: panel first_panel + i * panel_step at i * slot_k * 32 floats, k from `first_k`.
 struct Batch {
   uint32_t first_panel;
+  uint32_t panel_step;
   uint32_t num_panels;
   uint32_t slot_k;
   uint32_t first_k;

@@ -1,7 +1,8 @@
 """Models and what this machine computes with them: the emulated one must come to the same.
 
 A case is NAME.tflite and NAME.npz: arrays `input_0 ...` and `output_0 ...` in the model's order, and `tolerance_0 ...`. All runs are without XNNPACK, whose
-float sums and integer rounding are those of the processor.
+float sums and integer rounding are those of the processor. LiteRT's own integer kernels round differently on Arm too: beside a trained model lies
+NAME.plain, the same weights without our ops, and its outputs `plain_0 ...`.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ import tflite_smart as ts
 from tests.delegates import models
 from tests.tflite_smart.conftest import build_model
 from tflite_smart.arrays import random_inputs
+from tflite_smart.converter.expand import expand
 from tflite_smart.delegates import native
 from tflite_smart.runner import Runner
 
@@ -24,12 +26,17 @@ SPREAD_FACTOR, RELATIVE = 8, 2.0**-18
 def make_cases(folder: Path, trained_models: Path) -> list[str]:
     """Writes all cases that are not there yet; returns their names."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = []
-    for name, make in {**hand_built(), **trained(trained_models)}.items():
+    names, with_plain = [], trained(trained_models)
+    for name, make in {**hand_built(), **with_plain}.items():
         names.append(name)
         if not (folder / f"{name}.npz").exists():
             make(folder / f"{name}.tflite")
-            np.savez(folder / f"{name}.npz", **reference(folder / f"{name}.tflite"))
+            arrays = reference(folder / f"{name}.tflite")
+            if name in with_plain:
+                expand(folder / f"{name}.tflite", folder / f"{name}.plain")
+                plain = reference(folder / f"{name}.plain")
+                arrays.update({key.replace("output", "plain"): a for key, a in plain.items() if key.startswith("output")})
+            np.savez(folder / f"{name}.npz", **arrays)
     return names
 
 

@@ -3,6 +3,7 @@
 import os
 
 CASES_VARIABLE = "TFLITE_SMART_ARM64_CASES"
+PYTHON_VARIABLE = "TFLITE_SMART_ARM64_PYTHON"
 WHEELS_VARIABLE = "TFLITE_SMART_WHEELS"
 
 collect_ignore = [] if os.environ.get(CASES_VARIABLE) else ["test_same_outputs.py"]

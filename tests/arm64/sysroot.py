@@ -17,7 +17,6 @@ UNSHARE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount"
 
 # What CPython, numpy and LiteRT load. python3-minimal says which 3.x this Debian has.
 LIBRARIES = ["libc6", "libstdc++6", "libgcc-s1", "zlib1g", "libexpat1", "libffi8", "libbz2-1.0", "liblzma5", "libuuid1", "libssl3"]
-ARMHF_LIBRARIES = ["libc6"]
 WHEEL_TAGS = ["manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"]
 
 
@@ -71,14 +70,23 @@ class Debian:
         return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
 
 
+def host_debian(cache: Path) -> Debian:
+    """Packages of this machine's own architecture, unpacked beside the others, not installed."""
+    return Debian(cache / "debian-host", _run(["dpkg", "--print-architecture"], "dpkg does not work").stdout.strip())
+
+
+def armv7_root(cache: Path) -> Path:
+    """The folder with the C library of 32-bit Arm. From the cross compilers' package: every mirror has that. Raises: Unavailable."""
+    return host_debian(cache).install(["libc6-armhf-cross"]) / "usr" / "arm-linux-gnueabihf"
+
+
 def find_qemu(name: str, cache: Path) -> str:
     """The path of a QEMU user emulator: the installed one, else Debian's static one, unpacked into `cache`. Raises: Unavailable."""
     if path := shutil.which(name):
         return path
     if not shutil.which("dpkg") or not shutil.which("apt-get"):
         raise Unavailable(f"{name} is not installed, and this is no Debian from which it could be fetched")
-    host = _run(["dpkg", "--print-architecture"], "dpkg does not work").stdout.strip()
-    root = Debian(cache / "qemu", host).install(["qemu-user-static"])
+    root = host_debian(cache).install(["qemu-user-static"])
     for candidate in (f"{name}-static", name):
         if (root / "usr/bin" / candidate).exists():
             return str(root / "usr/bin" / candidate)

@@ -1,4 +1,8 @@
-"""Runs inside the emulated machine: the cases of cases.py give what they gave on the host. Integers exactly."""
+"""Runs inside the emulated machine: the cases of cases.py give what they gave on the host.
+
+Integers exactly, unless LiteRT's own kernels, which run the ops that are not ours, come to other integers here than on the host with the plain model
+too: then no further apart than that.
+"""
 
 import os
 from pathlib import Path
@@ -7,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.arm64.conftest import CASES_VARIABLE
+from tests.arm64.conftest import CASES_VARIABLE, PYTHON_VARIABLE
 from tflite_smart import cli
 from tflite_smart.delegates import native
 from tflite_smart.runner import Runner
@@ -24,12 +28,14 @@ def check(name: str, outputs: list[np.ndarray]) -> None:
             assert (output.shape, output.dtype) == (expected.shape, expected.dtype)
             if output.dtype.kind == "f":
                 np.testing.assert_allclose(output, expected, rtol=0, atol=float(case[f"tolerance_{i}"]))
-            else:
-                np.testing.assert_array_equal(output, expected)
+            elif not np.array_equal(output, expected):
+                assert f"plain_{i}" in case, f"{np.count_nonzero(output != expected)} of {output.size} integers differ"
+                plain, here = case[f"plain_{i}"].astype(int), run(name, "plain")[i].astype(int)
+                assert np.max(np.abs(output.astype(int) - expected.astype(int))) <= np.max(np.abs(here - plain))
 
 
-def run(name: str) -> list[np.ndarray]:
-    runner = Runner(str(CASES / f"{name}.tflite"), xnnpack=False)
+def run(name: str, kind: str = "tflite") -> list[np.ndarray]:
+    runner = Runner(str(CASES / f"{name}.{kind}"), xnnpack=False)
     with np.load(CASES / f"{name}.npz") as case:
         return list(runner({d["name"]: case[f"input_{i}"] for i, d in enumerate(runner.inputs)}).values())
 
@@ -38,8 +44,8 @@ def test_there_are_cases():
     assert len(NAMES) >= 10
 
 
-def test_neon_is_used():
-    assert native.active_isa().startswith("neon")
+def test_the_processors_best_instructions_are_used():
+    assert native.active_isa() == {"cortex-a72": "neon", "cortex-a76": "neondot"}[os.environ["QEMU_CPU"]]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,13 +63,13 @@ def test_every_instruction_set_gives_the_hosts_outputs(name):
             native.force_isa(None)
 
 
-def test_command_line(tmp_path, capfd):
-    """`run` and `benchmark` of the installed wheel. The latter starts processes of its own."""
+def test_command_line(tmp_path, capfd, monkeypatch):
+    """`run` and `benchmark` of the installed wheel. The latter starts processes of its own: through the script that is the emulated Python."""
+    monkeypatch.setattr(sys, "executable", os.environ[PYTHON_VARIABLE])
     model, x, y = str(CASES / "network.tflite"), str(tmp_path / "x.npy"), str(tmp_path / "y.npy")
     with np.load(CASES / "network.npz") as case:
         np.save(x, case["input_0"])
     assert cli.main(["run", model, "--input", x, "--output", y]) == 0
     check("network", [np.load(y)])
-    assert os.access(sys.executable, os.X_OK)
     assert cli.main(["benchmark", model, "--num-runs", "2", "--warmup-runs", "1", "--rounds", "1", "--json"]) == 0
     assert '"latency_ms"' in capfd.readouterr().out

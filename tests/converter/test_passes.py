@@ -204,7 +204,7 @@ def int8_tree(op="CONV_2D", per_channel=True, weight_zero_point=0, activations="
     zeros = [0] * len(scales)
     zero_points = ([3], [-5]) if activations == "int8" else ([0], [0])
     x = graph.tensor("x", (1, 8, 8, 96), activations, quantization=([0.05], zero_points[0], 0))
-    y = graph.tensor("y", y_shape, activations, quantization=([0.2], zero_points[1], 0))
+    y = graph.tensor("y", y_shape, activations, quantization=([0.02 if op == "DEPTHWISE_CONV_2D" else 0.2], zero_points[1], 0))
     w = graph.constant("w", weights(*shape, dtype=np.int8), (scales, [weight_zero_point] * len(scales), axis if per_channel else 0))
     b = graph.constant("b", np.arange(shape[axis], dtype=np.int32 if activations == "int8" else np.int64), (np.multiply(scales, 0.05), zeros, 0))
     graph.subgraph.tensors[w].quantization.min = np.float32([-2])
@@ -244,6 +244,32 @@ def test_int8_weights_that_our_kernels_do_not_compute_are_expanded(tmp_path, del
     # LiteRT's own integer kernels; its XNNPACK delegate rounds the outputs of operators with constant weights in another way.
     exact = {"experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
     np.testing.assert_array_equal(run(Interpreter, smart, **exact)[0], run(PlainInterpreter, original, **exact)[0])
+
+
+def dynamic_range_tree(op, per_channel=True, as_float=False):
+    """float32 activations, int8 weights; or the same weights as float32."""
+    tree = int8_tree(op, per_channel)
+    graph = tree.subgraphs[0]
+    x, y, w, b = graph.tensors
+    scales = w.quantization.scale.reshape([-1 if axis == w.quantization.quantizedDimension else 1 for axis in range(len(w.shape))])
+    x.type = y.type = b.type = schema.TensorType.FLOAT32
+    x.quantization = y.quantization = b.quantization = None
+    tree.buffers[b.buffer].data = weights(w.shape[3 if op == "DEPTHWISE_CONV_2D" else 0]).view(np.uint8)
+    if as_float:
+        values = tree.buffers[w.buffer].data.view(np.int8).reshape(w.shape) * scales.astype(np.float32)
+        w.type, w.quantization, tree.buffers[w.buffer].data = schema.TensorType.FLOAT32, None, values.reshape(-1).view(np.uint8)
+    return tree
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("op", ["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"])
+def test_int8_weights_with_float_activations(tmp_path, delegate, op, per_channel):
+    report, model, smart, plain = converted(dynamic_range_tree(op, per_channel), tmp_path)
+    assert ops(model)[0].startswith("TFLiteSmart.") and len(ops(model)) == 1 and report.packed[0].value_kind == "integer"
+    assert differences(Model.read(plain).schema, Model.read(str(tmp_path / "plain.tflite")).schema) == []
+    # Nothing but the weights is quantized: the result is that of the float model with the same weights, not that of LiteRT's kernels, which quantize the activations too.
+    in_float = write(dynamic_range_tree(op, per_channel, as_float=True), tmp_path / "float.tflite")
+    assert_same(smart, in_float, 1000)
 
 
 def two_dense(second_type="FULLY_CONNECTED"):

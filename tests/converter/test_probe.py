@@ -84,10 +84,21 @@ def test_search_finds_the_target(start):
 
 def test_search_survives_a_model_that_cannot_reach_the_target():
     """Bits that buy nothing are not spent: the largest budget that comes as near as any. Where finer ones do help, they are used up to the 8 bits that ids have."""
-    assert search_budget(lambda budget: 5.0, target_db=20, start=0.1) == 0.1
+    assert search_budget(lambda budget: 5.0, target_db=20, start=0.1) == pytest.approx(0.1)
     assert search_budget(lambda budget: -10 - 10 * math.log10(budget), target_db=40, start=0.1) == pytest.approx(1e-5, rel=0.1)
-    assert search_budget(lambda budget: math.nan, 20, 0.1) == 0.1
-    assert search_budget(lambda budget: math.inf, 20, 0.1) == 0.1
+    assert search_budget(lambda budget: math.nan, 20, 0.1) == pytest.approx(0.1)
+    assert search_budget(lambda budget: math.inf, 20, 0.1) == pytest.approx(0.1)
+
+
+def test_the_search_prefers_a_budget_that_was_seen_to_be_good():
+    """Around the target every budget has its own luck, the same whenever it is asked for."""
+    rng = np.random.default_rng(SEED)
+    luck = {}
+
+    def measure(budget):
+        return 3 - 10 * math.log10(budget) + luck.setdefault(budget, rng.normal(0, 2))
+
+    assert measure(search_budget(measure, target_db=20, start=0.5)) >= 20
 
 
 def test_synthetic_inputs():

@@ -312,7 +312,8 @@ def test_weight_that_does_not_fit_the_op(rng, capfd):
         models.conv_model(X_SHAPE, models.random_weight(rng, (1, 3, 3, 40), 3), (3, 3), depth_multiplier=4), capfd
     )
     assert "multiple of the packed weight's K=72" in refused(models.fully_connected_model((1, 71), weight), capfd)
-    assert "packed weight value_kind" in refused(model_of(X_SHAPE, models.random_weight(rng, (40, 3, 3, 8), 0, value_kind="integer")), capfd)
+    integers = models.random_weight(rng, (40, 3, 3, 8), 0, value_kind="integer")
+    assert "weight scales type must be float32. Received: type=none" in refused(model_of(X_SHAPE, integers), capfd)
 
 
 def test_expand_into_another_shape(rng, capfd):

@@ -1,0 +1,106 @@
+// Depthwise convolutions with one output channel per input channel.
+//
+// A line of the output is cut where the border of the image cuts the windows differently: a few positions on the left and on the right
+// alone, all between them at once.
+#include <algorithm>
+
+#include "kernels/conv2d_parts.h"
+#include "kernels/isa.h"
+#include "kernels/panel_schedule.h"
+
+namespace tflite_smart {
+namespace {
+
+// All of a panel's k is decoded at once.
+constexpr uint32_t kMaxWindow = kMaxChunk;
+
+// The taps of one axis of a window that lie in the image: first <= tap < end.
+struct Inside {
+  int32_t first, end;
+
+  Inside(int32_t origin, int32_t taps, int32_t dilation, int32_t size)
+      : first(origin >= 0 ? 0 : std::min(taps, (-origin + dilation - 1) / dilation)),
+        end(origin >= size ? first : std::max(first, std::min(taps, (size - 1 - origin) / dilation + 1))) {}
+};
+
+// Positions x..x+count of one line, whose windows have the same taps inside the image.
+void RunPositions(const ConvLayer& layer, const Inside& rows, const Position& at, uint32_t count, DepthwiseLine* line) {
+  const ConvGeometry& g = layer.geometry;
+  const int32_t y0 = at.InputY(g), x0 = at.InputX(g);
+  const Inside taps(x0, g.filter_width, g.dilation_width, g.in_width);
+  DepthwiseLine l = *line;
+  l.rows = static_cast<uint32_t>(taps.end > taps.first ? rows.end - rows.first : 0);
+  l.taps = static_cast<uint32_t>(taps.end - taps.first);
+  if (l.rows != 0 && l.taps != 0) {
+    const int64_t y = y0 + rows.first * g.dilation_height, x = x0 + taps.first * g.dilation_width;
+    l.x += (static_cast<int64_t>(at.batch) * g.in_height * g.in_width + y * g.in_width + x) * g.in_channels;
+    l.b += rows.first * l.b_row_stride + static_cast<size_t>(taps.first) * kLanes;
+  }
+  l.positions = count;
+  l.c += ((static_cast<int64_t>(at.batch) * g.out_height + at.y) * g.out_width + at.x) * g.out_channels;
+  ActiveIsa().f32->depthwise(l);
+}
+
+// Positions from at.x to end_x of one line.
+void RunLine(const ConvLayer& layer, Position at, int32_t end_x, DepthwiseLine* line) {
+  const ConvGeometry& g = layer.geometry;
+  const Inside rows(at.InputY(g), g.filter_height, g.dilation_height, g.in_height);
+  const int32_t reach = (g.filter_width - 1) * g.dilation_width;
+  // The first position whose whole window lies right of the left border, and the first whose window crosses the right one.
+  const int32_t first_whole = (g.pad_left + g.stride_width - 1) / g.stride_width;
+  const int32_t last_x0 = g.in_width - 1 - reach + g.pad_left;
+  const int32_t end_whole = last_x0 < 0 ? 0 : last_x0 / g.stride_width + 1;
+  while (at.x < end_x) {
+    const int32_t count = at.x >= first_whole && at.x < end_whole ? std::min(end_x, end_whole) - at.x : 1;
+    RunPositions(layer, rows, at, static_cast<uint32_t>(count), line);
+    at.x += count;
+  }
+}
+
+// `panels` neighbours from the batch's panel i.
+void MultiplyPanels(const ConvLayer& layer, const Batch& batch, uint32_t i, uint32_t panels, Scratch* scratch) {
+  const ConvGeometry& g = layer.geometry;
+  const uint32_t first = (batch.first_panel + i * batch.panel_step) * kLanes;
+  const Epilogue epilogue = PanelEpilogue(layer, first);
+  const size_t channels = static_cast<size_t>(g.in_channels);
+  DepthwiseLine line = {};
+  line.x = layer.x + first;
+  line.row_stride = channels * static_cast<size_t>(g.in_width) * static_cast<size_t>(g.dilation_height);
+  line.tap_stride = channels * static_cast<size_t>(g.dilation_width);
+  line.position_stride = channels * static_cast<size_t>(g.stride_width);
+  line.channels = std::min(panels * kLanes, static_cast<uint32_t>(g.out_channels) - first);
+  line.b = scratch->panels + static_cast<size_t>(i) * batch.slot_k * kLanes;
+  line.b_row_stride = static_cast<size_t>(g.filter_width) * kLanes;
+  line.b_panel_stride = static_cast<size_t>(batch.slot_k) * kLanes;
+  line.c = layer.y + first;
+  line.c_stride = channels;
+  line.scale = epilogue.scale;
+  line.bias = layer.bias == nullptr ? nullptr : epilogue.bias;
+  line.min = epilogue.min;
+  line.max = epilogue.max;
+  for (int64_t m = batch.begin_position; m < batch.end_position;) {
+    const Position at(g, m);
+    const int32_t end_x = static_cast<int32_t>(std::min<int64_t>(g.out_width, at.x + (batch.end_position - m)));
+    RunLine(layer, at, end_x, &line);
+    m += end_x - at.x;
+  }
+}
+
+void MultiplyDepthwise(const void* context, const Batch& batch, Scratch* scratch) {
+  const ConvLayer& layer = *static_cast<const ConvLayer*>(context);
+  const uint32_t neighbours = batch.panel_step == 1 ? batch.num_panels : 1;
+  for (uint32_t i = 0; i < batch.num_panels; i += neighbours) MultiplyPanels(layer, batch, i, neighbours, scratch);
+}
+
+}  // namespace
+
+bool IsDepthwise(const ConvGeometry& g) {
+  return g.filter_in == 1 && g.in_channels == g.out_channels && static_cast<int64_t>(g.filter_height) * g.filter_width <= kMaxWindow;
+}
+
+Status RunConv2DDepthwise(Runtime* runtime, const ConvLayer& layer) {
+  const Schedule schedule = MakeSchedule(*layer.weight, layer.geometry.positions(), runtime->threads.num_threads(), kMaxPiece, 1);
+  return RunSchedule(runtime, *layer.weight, schedule, MultiplyDepthwise, &layer);
+}
+
+}  // namespace tflite_smart

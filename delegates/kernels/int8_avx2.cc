@@ -1,0 +1,118 @@
+// gemm_int8_6x16_avx2: without VNNI. vpmaddubsw would saturate, so both sides are widened to int16 and vpmaddwd multiplies two k at a
+// time, exactly.
+#include <immintrin.h>
+
+#include "kernels/int8_kernels.h"
+
+namespace tflite_smart {
+namespace {
+
+struct Vec {
+  static constexpr int kLanes = 8, kGemmRows = 6, kBlockVecs = 2, kLanePositions = 4;
+  __m256i v;
+
+  static Vec Zero() { return {_mm256_setzero_si256()}; }
+  static Vec Load(const void* p) { return {_mm256_loadu_si256(static_cast<const __m256i*>(p))}; }
+  void Store(int32_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+};
+
+constexpr uint32_t kGroup = 2;
+constexpr int32_t kOffset = 0;
+
+// vpunpck and vpackssdw work inside each 16 bytes: in this order the second undoes the first.
+constexpr uint8_t kOrder[32] = {0,  1,  2,  3,  8,  9,  10, 11, 4,  5,  6,  7,  12, 13, 14, 15,
+                                16, 17, 18, 19, 24, 25, 26, 27, 20, 21, 22, 23, 28, 29, 30, 31};
+
+inline Vec Broadcast(const void* dword) {
+  int32_t x;
+  __builtin_memcpy(&x, dword, sizeof(x));
+  return {_mm256_set1_epi32(x)};
+}
+
+inline Vec Add(Vec a, Vec b) { return {_mm256_add_epi32(a.v, b.v)}; }
+inline Vec Dot(Vec sum, Vec a, Vec b) { return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v))}; }
+inline Vec DotPair(Vec sum, Vec a, Vec b) { return Dot(sum, a, b); }
+
+inline __m256i LoadSlots(const int32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
+
+struct Requantizer {
+  __m256i even, odd, half, shift;
+
+  void Load(const Int8Epilogue& e, int slot) {
+    even = LoadSlots(e.multiplier + slot);
+    odd = _mm256_srli_epi64(even, 32);
+    half = LoadSlots(e.half + slot);
+    shift = LoadSlots(e.right_shift + slot);
+  }
+
+  // Bits 31..62 of the products: in the low half after a shift for even lanes, in the high half after doubling for odd ones.
+  Vec Run(Vec x) const {
+    const __m256i round = _mm256_set1_epi64x(int64_t{1} << 30);
+    const __m256i low = _mm256_add_epi64(_mm256_mul_epi32(x.v, even), round);
+    const __m256i high = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(x.v, 32), odd), round);
+    const __m256i y = _mm256_blend_epi32(_mm256_add_epi64(high, high), _mm256_srli_epi64(low, 31), 0x55);
+    return {_mm256_srav_epi32(_mm256_add_epi32(_mm256_add_epi32(y, half), _mm256_srai_epi32(y, 31)), shift)};
+  }
+};
+
+struct ByteWriter {
+  __m256i zero_point;
+  __m128i min, max;
+
+  explicit ByteWriter(const Int8Epilogue& e)
+      : zero_point(_mm256_set1_epi16(static_cast<int16_t>(e.zero_point))),
+        min(_mm_set1_epi8(static_cast<int8_t>(e.min))),
+        max(_mm_set1_epi8(static_cast<int8_t>(e.max))) {}
+
+  void Write(const Vec (&y)[Vec::kBlockVecs], int8_t* to) const {
+    const __m256i words = _mm256_adds_epi16(_mm256_packs_epi32(y[0].v, y[1].v), zero_point);
+    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_min_epi8(_mm_max_epi8(bytes, min), max));
+  }
+};
+
+inline __m256i Widen(const int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+
+struct Pair {
+  __m256i low, high;
+
+  static Pair Load(const int8_t* a0, const int8_t* a1) {
+    const __m256i x0 = Widen(a0), x1 = Widen(a1);
+    return {_mm256_unpacklo_epi16(x0, x1), _mm256_unpackhi_epi16(x0, x1)};
+  }
+  Vec Part(int i) const { return {i == 0 ? low : high}; }
+};
+
+inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
+  size_t i = 0;
+  for (; i + 16 <= count; i += 16) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 2 * i), Widen(from + i));
+  for (; i < count; ++i) {
+    const int16_t x = from[i];
+    __builtin_memcpy(to + 2 * i, &x, sizeof(x));
+  }
+}
+
+void PackPanel(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) {
+  const Vec ones = {_mm256_set1_epi16(1)};
+  for (int block = 0; block < 2; ++block) {
+    Vec sum[2] = {Vec::Load(sums + block * 16), Vec::Load(sums + block * 16 + 8)};
+    for (size_t g = 0; g < groups; ++g) {
+      const Pair pair = Pair::Load(ids + g * 64 + block * 16, ids + g * 64 + 32 + block * 16);
+      for (int v = 0; v < 2; ++v) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + g * kInt8GroupBytes + block * 64 + v * 32), pair.Part(v).v);
+        sum[v] = Dot(sum[v], ones, pair.Part(v));
+      }
+    }
+    sum[0].Store(sums + block * 16);
+    sum[1].Store(sums + block * 16 + 8);
+  }
+}
+
+void PackLanes(const int8_t* ids, size_t pairs, uint8_t* to, int32_t* sums) { PackPanel(ids, pairs, to, sums); }
+
+}  // namespace
+}  // namespace tflite_smart
+
+#include "kernels/int8_kernels-inl.h"
+
+TFLITE_SMART_INT8_KERNELS(kInt8Avx2)

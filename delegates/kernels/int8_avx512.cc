@@ -1,0 +1,131 @@
+// gemm_int8_12x32_avx512: 24 of the 32 registers are accumulators, vpdpbusd multiplies four k at a time.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 says it of its own _mm512_undefined_epi32()
+#endif
+#include <immintrin.h>
+
+#include "kernels/int8_kernels.h"
+
+namespace tflite_smart {
+namespace {
+
+struct Vec {
+  static constexpr int kLanes = 16, kGemmRows = 12, kBlockVecs = 2, kLanePositions = 4;
+  __m512i v;
+
+  static Vec Zero() { return {_mm512_setzero_si512()}; }
+  static Vec Load(const void* p) { return {_mm512_loadu_si512(p)}; }
+  void Store(int32_t* p) const { _mm512_storeu_si512(p, v); }
+};
+
+constexpr uint32_t kGroup = 4;
+constexpr int32_t kOffset = 128;
+
+// vpackssdw works inside each 16 bytes: from two vectors in this order it makes 32 int16 in ascending order.
+constexpr uint8_t kOrder[32] = {0, 1, 2, 3, 8,  9,  10, 11, 16, 17, 18, 19, 24, 25, 26, 27,
+                                4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31};
+
+inline Vec Broadcast(const void* dword) {
+  int32_t x;
+  __builtin_memcpy(&x, dword, sizeof(x));
+  return {_mm512_set1_epi32(x)};
+}
+
+inline Vec Add(Vec a, Vec b) { return {_mm512_add_epi32(a.v, b.v)}; }
+inline Vec Dot(Vec sum, Vec a, Vec b) { return {_mm512_dpbusd_epi32(sum.v, a.v, b.v)}; }
+inline Vec DotPair(Vec sum, Vec a, Vec b) { return {_mm512_dpwssd_epi32(sum.v, a.v, b.v)}; }
+
+struct Requantizer {
+  __m512i even, odd, half, shift;
+
+  void Load(const Int8Epilogue& e, int slot) {
+    even = _mm512_load_si512(e.multiplier + slot);
+    odd = _mm512_srli_epi64(even, 32);
+    half = _mm512_load_si512(e.half + slot);
+    shift = _mm512_load_si512(e.right_shift + slot);
+  }
+
+  // Bits 31..62 of the products: in the low half after a shift for even lanes, in the high half after doubling for odd ones.
+  Vec Run(Vec x) const {
+    const __m512i round = _mm512_set1_epi64(int64_t{1} << 30);
+    const __m512i low = _mm512_add_epi64(_mm512_mul_epi32(x.v, even), round);
+    const __m512i high = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(x.v, 32), odd), round);
+    const __m512i y = _mm512_mask_mov_epi32(_mm512_add_epi64(high, high), 0x5555, _mm512_srli_epi64(low, 31));
+    return {_mm512_srav_epi32(_mm512_add_epi32(_mm512_add_epi32(y, half), _mm512_srai_epi32(y, 31)), shift)};
+  }
+};
+
+struct ByteWriter {
+  __m512i zero_point;
+  __m256i min, max;
+
+  explicit ByteWriter(const Int8Epilogue& e)
+      : zero_point(_mm512_set1_epi16(static_cast<int16_t>(e.zero_point))),
+        min(_mm256_set1_epi8(static_cast<int8_t>(e.min))),
+        max(_mm256_set1_epi8(static_cast<int8_t>(e.max))) {}
+
+  void Write(const Vec (&y)[Vec::kBlockVecs], int8_t* to) const {
+    const __m256i bytes = _mm512_cvtsepi16_epi8(_mm512_adds_epi16(_mm512_packs_epi32(y[0].v, y[1].v), zero_point));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_min_epi8(_mm256_max_epi8(bytes, min), max));
+  }
+};
+
+struct Pair {
+  __m512i low, high;
+
+  static Pair Load(const int8_t* a0, const int8_t* a1) {
+    const __m512i x0 = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a0)));
+    const __m512i x1 = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a1)));
+    return {_mm512_unpacklo_epi16(x0, x1), _mm512_unpackhi_epi16(x0, x1)};
+  }
+  Vec Part(int i) const { return {i == 0 ? low : high}; }
+};
+
+inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
+  for (size_t i = 0; i < count; i += 64) {
+    const __mmask64 mask = count - i >= 64 ? ~__mmask64{0} : (__mmask64{1} << (count - i)) - 1;
+    const __m512i bytes = _mm512_maskz_loadu_epi8(mask, from + i);
+    _mm512_storeu_si512(to + i, _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)));
+  }
+}
+
+// Four rows of 32 ids, two registers, to dwords in the order of kOrder.
+void PackPanel(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) {
+  alignas(64) uint8_t index[2][64];
+  for (int s = 0; s < 32; ++s) {
+    for (int k = 0; k < 4; ++k) index[s / 16][s % 16 * 4 + k] = static_cast<uint8_t>(k * 32 + kOrder[s]);
+  }
+  const __m512i index0 = _mm512_load_si512(index[0]), index1 = _mm512_load_si512(index[1]), ones = _mm512_set1_epi8(1);
+  __m512i sum0 = _mm512_loadu_si512(sums), sum1 = _mm512_loadu_si512(sums + 16);
+  for (size_t g = 0; g < groups; ++g) {
+    const __m512i rows01 = _mm512_loadu_si512(ids + g * 128), rows23 = _mm512_loadu_si512(ids + g * 128 + 64);
+    const __m512i b0 = _mm512_permutex2var_epi8(rows01, index0, rows23), b1 = _mm512_permutex2var_epi8(rows01, index1, rows23);
+    _mm512_storeu_si512(to + g * kInt8GroupBytes, b0);
+    _mm512_storeu_si512(to + g * kInt8GroupBytes + 64, b1);
+    sum0 = _mm512_dpbusd_epi32(sum0, ones, b0);
+    sum1 = _mm512_dpbusd_epi32(sum1, ones, b1);
+  }
+  _mm512_storeu_si512(sums, sum0);
+  _mm512_storeu_si512(sums + 16, sum1);
+}
+
+void PackLanes(const int8_t* ids, size_t pairs, uint8_t* to, int32_t* sums) {
+  const Vec ones = {_mm512_set1_epi16(1)};
+  Vec sum[2] = {Vec::Load(sums), Vec::Load(sums + 16)};
+  for (size_t p = 0; p < pairs; ++p) {
+    const Pair pair = Pair::Load(ids + p * 64, ids + p * 64 + 32);
+    for (int v = 0; v < 2; ++v) {
+      _mm512_storeu_si512(to + p * kInt8GroupBytes + v * 64, pair.Part(v).v);
+      sum[v] = DotPair(sum[v], ones, pair.Part(v));
+    }
+  }
+  sum[0].Store(sums);
+  sum[1].Store(sums + 16);
+}
+
+}  // namespace
+}  // namespace tflite_smart
+
+#include "kernels/int8_kernels-inl.h"
+
+TFLITE_SMART_INT8_KERNELS(kInt8Avx512)

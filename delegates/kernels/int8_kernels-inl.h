@@ -1,0 +1,241 @@
+// The integer inner loops over a vector of int32 sums `Vec`, which the including file defines first:
+//
+//   struct Vec {
+//     static constexpr int kLanes, kGemmRows, kBlockVecs;     kGemmRows x kBlockVecs accumulators fit the registers; a block is kBlockVecs
+//     static constexpr int kLanePositions;                    vectors and holds consecutive channels
+//     static Vec Zero(); static Vec Load(const void*);
+//     void Store(int32_t*) const;
+//   };
+//   constexpr uint32_t kGroup; constexpr int32_t kOffset; constexpr uint8_t kOrder[32];                  as in Int8Kernels
+//   Vec Add(Vec, Vec);
+//   Vec Broadcast(const void* dword);                       a dword of A as Dot wants it
+//   Vec Dot(Vec sum, Vec a, Vec b);                         sum + a . b over the dword of every lane
+//   struct Requantizer: void Load(const Int8Epilogue&, int slot); Vec Run(Vec x) const       fixed point, without the zero point, if
+//     epilogue.fast; kept in registers over many rows
+//   struct ByteWriter: explicit ByteWriter(const Int8Epilogue&); void Write(const Vec (&y)[kBlockVecs], int8_t* to) const
+//     adds the zero point, narrows, clamps
+//   struct Pair: static Pair Load(const int8_t* a0, const int8_t* a1): a block of bytes of two k's
+//     Vec Part(int v): what meets vector v of B
+//   Vec DotPair(Vec sum, Vec a, Vec b);
+//   void PackRow(const int8_t* from, size_t count, uint8_t* to)                              one row of Int8Kernels::pack_rows
+//   void PackPanel, PackLanes                               as in Int8Kernels
+//
+// Everything lies in an anonymous namespace, for the reason given in isa.h. No include guard on purpose.
+#include "kernels/int8_kernels.h"
+
+#include <cstring>
+
+namespace tflite_smart {
+namespace {
+
+constexpr uint32_t kPanel = 32;
+constexpr int kLanes = Vec::kLanes;
+constexpr int kBlockVecs = Vec::kBlockVecs;
+constexpr uint32_t kBlock = kBlockVecs * kLanes;
+static_assert(kPanel % kBlock == 0, "");
+
+// Any multiplier, any sum: TFLite's arithmetic as it stands in requantize.h, one at a time.
+inline int32_t RequantizeAny(int32_t x, const Int8Epilogue& e, uint32_t slot) {
+  if (e.real) {
+    // Halves away from zero, as std::round does; adding exactly 0.5 would also round up the double just below one half.
+    constexpr double kHalf = 0.49999999999999994;
+    double y = static_cast<double>(x) * e.scale[slot];
+    y += y < 0 ? -kHalf : kHalf;
+    y = y < -1000.0 ? -1000.0 : y > 1000.0 ? 1000.0 : y;  // far outside an int8: the conversion must not overflow
+    return static_cast<int32_t>(y);
+  }
+  const int32_t shifted = static_cast<int32_t>(static_cast<uint32_t>(x) << e.left_shift[slot]);
+  const int64_t product = static_cast<int64_t>(shifted) * e.multiplier[slot];
+  const int64_t high = (product + (int64_t{1} << 30)) >> 31;
+  const int32_t right = e.right_shift[slot];
+  if (right == 0) return static_cast<int32_t>(high);
+  return static_cast<int32_t>((high + e.half[slot] - (high < 0 ? 1 : 0)) >> right);
+}
+
+__attribute__((noinline)) void StoreAny(const int32_t* sums, const Int8Epilogue& e, uint32_t first, int8_t* to) {
+  for (uint32_t s = 0; s < kBlock; ++s) {
+    int32_t y = RequantizeAny(sums[s], e, first + s) + e.zero_point;
+    y = y < e.min ? e.min : y > e.max ? e.max : y;
+    to[kOrder[first + s] - first] = static_cast<int8_t>(y);
+  }
+}
+
+// No call inside the loop, or its constants would have to leave the registers.
+inline void FinishFast(const int32_t* sums, uint32_t rows, const Int8Epilogue& e, uint32_t first, int8_t* bytes, size_t stride) {
+  const ByteWriter writer(e);
+  Requantizer requantizers[kBlockVecs];
+#pragma GCC unroll 16
+  for (int v = 0; v < kBlockVecs; ++v) requantizers[v].Load(e, first + v * kLanes);
+  for (uint32_t r = 0; r < rows; ++r, sums += kBlock, bytes += stride) {
+    Vec y[kBlockVecs];
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) y[v] = requantizers[v].Run(Vec::Load(sums + v * kLanes));
+    writer.Write(y, bytes);
+  }
+}
+
+struct Columns {
+  int8_t* c;  // row 0, column 0 of the panel
+  size_t c_stride;
+  uint32_t first_column, end_column;
+};
+
+// Sums [rows][kBlock] of the slots from `first`. One copy for all tiles: the way through memory costs less than a copy of the epilogue for every
+// row of every tile, which would not stay in the instruction cache.
+__attribute__((noinline)) void FinishRows(const int32_t* sums, uint32_t rows, const Int8Epilogue& e, uint32_t first, const Columns& to) {
+  const uint32_t begin = to.first_column > first ? to.first_column : first;
+  const uint32_t end = to.end_column < first + kBlock ? to.end_column : first + kBlock;
+  const bool whole = end - begin == kBlock;
+  int8_t part[kMaxInt8Rows * kBlock];  // where only some columns are wanted
+  int8_t* const bytes = whole ? to.c + first : part;
+  const size_t stride = whole ? to.c_stride : kBlock;
+  if (e.fast) {
+    FinishFast(sums, rows, e, first, bytes, stride);
+  } else {
+    for (uint32_t r = 0; r < rows; ++r) StoreAny(sums + r * kBlock, e, first, bytes + r * stride);
+  }
+  for (uint32_t r = 0; r < rows && !whole; ++r) std::memcpy(to.c + r * to.c_stride + begin, part + r * kBlock + (begin - first), end - begin);
+}
+
+// What the sums of one row begin with.
+inline Vec Start(const int32_t* start, bool accumulate, const int32_t* partial, int slot) {
+  const Vec y = start != nullptr ? Vec::Load(start + slot) : Vec::Zero();
+  return accumulate ? Add(y, Vec::Load(partial + slot)) : y;
+}
+
+// kRows x one block. With few rows k is split over kSplit sets of accumulators, or the latency of one dot product would be all that is seen.
+template <int kRows, int kSplit>
+inline void GemmBlock(const Int8GemmTile& t, uint32_t first) {
+  Vec sum[kSplit][kRows][kBlockVecs];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    // Rows that the tile does not have begin as the last one does.
+    const int32_t* partial = t.partial + (static_cast<uint32_t>(r) < t.rows ? r : t.rows - 1) * kPanel;
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) {
+      sum[0][r][v] = Start(t.start, t.accumulate, partial, first + v * kLanes);
+#pragma GCC unroll 16
+      for (int s = 1; s < kSplit; ++s) sum[s][r][v] = Vec::Zero();
+    }
+  }
+  const uint8_t* a = t.a;
+  const uint8_t* b = t.b + first * sizeof(int32_t);
+  size_t groups = t.groups;
+  for (; groups >= kSplit; groups -= kSplit) {
+#pragma GCC unroll 16
+    for (int s = 0; s < kSplit; ++s) {
+      Vec w[kBlockVecs];
+#pragma GCC unroll 16
+      for (int v = 0; v < kBlockVecs; ++v) w[v] = Vec::Load(b + v * kLanes * sizeof(int32_t));
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        const Vec x = Broadcast(a + r * kInt8RowStride);
+#pragma GCC unroll 16
+        for (int v = 0; v < kBlockVecs; ++v) sum[s][r][v] = Dot(sum[s][r][v], x, w[v]);
+      }
+      a += sizeof(int32_t);
+      b += kInt8GroupBytes;
+    }
+  }
+  for (; groups > 0; --groups) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const Vec x = Broadcast(a + r * kInt8RowStride);
+#pragma GCC unroll 16
+      for (int v = 0; v < kBlockVecs; ++v) sum[0][r][v] = Dot(sum[0][r][v], x, Vec::Load(b + v * kLanes * sizeof(int32_t)));
+    }
+    a += sizeof(int32_t);
+    b += kInt8GroupBytes;
+  }
+  alignas(64) int32_t sums[kRows][kBlock];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) {
+#pragma GCC unroll 16
+      for (int s = 1; s < kSplit; ++s) sum[0][r][v] = Add(sum[0][r][v], sum[s][r][v]);
+      sum[0][r][v].Store(sums[r] + v * kLanes);
+    }
+  }
+  if (t.epilogue != nullptr) return FinishRows(sums[0], t.rows, *t.epilogue, first, {t.c, t.c_stride, t.first_column, t.end_column});
+  for (uint32_t r = 0; r < t.rows; ++r) std::memcpy(t.partial + r * kPanel + first, sums[r], sizeof(sums[r]));
+}
+
+template <int kRows>
+void GemmRows(const Int8GemmTile& t) {
+  constexpr int kSplit = kRows == 1 ? 4 : kRows == 2 ? 2 : 1;
+  for (uint32_t first = t.first_column - t.first_column % kBlock; first < t.end_column; first += kBlock) GemmBlock<kRows, kSplit>(t, first);
+}
+
+void Gemm(const Int8GemmTile& t) {
+  static_assert(Vec::kGemmRows <= static_cast<int>(kMaxInt8Rows), "");
+  if (t.rows == 1) return GemmRows<1>(t);
+  if (t.rows == 2) return GemmRows<2>(t);
+  if (t.rows <= 4) return GemmRows<4>(t);
+  if (Vec::kGemmRows > 8 && t.rows <= 8) return GemmRows<(Vec::kGemmRows > 8 ? 8 : Vec::kGemmRows)>(t);
+  return GemmRows<Vec::kGemmRows>(t);
+}
+
+template <int kPositions, bool kAllInside>
+inline void LanesOf(const Int8LaneTile& t, uint32_t position, uint32_t first) {
+  Vec sum[kPositions][kBlockVecs];
+#pragma GCC unroll 16
+  for (int p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) {
+      sum[p][v] = Start(t.start, t.accumulate, t.partial + (position + p) * kPanel, first + v * kLanes);
+    }
+  }
+  const int8_t* const* taps = t.taps + static_cast<size_t>(position) * 2 * t.pairs;
+  const uint8_t* b = t.b + first * sizeof(int32_t);
+  for (uint32_t pair = 0; pair < t.pairs; ++pair) {
+    Vec w[kBlockVecs];
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) w[v] = Vec::Load(b + v * kLanes * sizeof(int32_t));
+#pragma GCC unroll 16
+    for (int p = 0; p < kPositions; ++p) {
+      const int8_t* const* two = taps + static_cast<size_t>(p) * 2 * t.pairs + 2 * pair;
+      const size_t offset0 = kAllInside || two[0] != t.outside ? t.offset : 0, offset1 = kAllInside || two[1] != t.outside ? t.offset : 0;
+      const Pair x = Pair::Load(two[0] + offset0 + first, two[1] + offset1 + first);
+#pragma GCC unroll 16
+      for (int v = 0; v < kBlockVecs; ++v) sum[p][v] = DotPair(sum[p][v], x.Part(v), w[v]);
+    }
+    b += kInt8GroupBytes;
+  }
+  alignas(64) int32_t sums[kPositions][kBlock];
+#pragma GCC unroll 16
+  for (int p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) sum[p][v].Store(sums[p] + v * kLanes);
+  }
+  if (t.epilogue != nullptr) {
+    return FinishRows(sums[0], kPositions, *t.epilogue, first, {t.c + position * t.c_stride, t.c_stride, 0, t.columns});
+  }
+  for (int p = 0; p < kPositions; ++p) std::memcpy(t.partial + (position + p) * kPanel + first, sums[p], sizeof(sums[p]));
+}
+
+template <bool kAllInside>
+void LanesOfAll(const Int8LaneTile& t) {
+  for (uint32_t first = 0; first < t.columns; first += kBlock) {
+    uint32_t p = 0;
+    for (; p + Vec::kLanePositions <= t.positions; p += Vec::kLanePositions) LanesOf<Vec::kLanePositions, kAllInside>(t, p, first);
+    for (; p < t.positions; ++p) LanesOf<1, kAllInside>(t, p, first);
+  }
+}
+
+void Lanes(const Int8LaneTile& t) {
+  if (t.outside == nullptr) return LanesOfAll<true>(t);
+  LanesOfAll<false>(t);
+}
+
+void PackRows(const int8_t* from, size_t stride, uint32_t rows, size_t count, uint8_t* to) {
+  for (uint32_t r = 0; r < rows; ++r) PackRow(from + r * stride, count, to + r * kInt8RowStride);
+}
+
+}  // namespace
+}  // namespace tflite_smart
+
+#define TFLITE_SMART_INT8_KERNELS(name)                                                                                     \
+  namespace tflite_smart {                                                                                                  \
+  const Int8Kernels name = {Vec::kGemmRows, kGroup, kOffset, kOrder, PackRows, PackPanel, Gemm, PackLanes, Lanes};           \
+  }

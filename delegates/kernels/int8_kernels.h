@@ -1,0 +1,105 @@
+// The integer inner loops: one table of functions per instruction set, all made from int8_kernels-inl.h. int8 x int8 -> int32 -> int8.
+//
+// READ FIRST
+// * A is packed in **dwords** of `group` consecutive k: four bytes or two int16, whichever the machine's dot product takes. B, one panel of
+//   32 channels, is packed so that one dword a channel, 128 bytes, meets one dword of A.
+// * The 32 channels of a packed panel lie in the order that makes narrowing to bytes cheapest: **slot** s is channel order[s]. What is
+//   per channel (Int8Epilogue, partial sums) is in slot order too; bytes written to c are in channel order.
+// * A holds a + offset, because VNNI multiplies unsigned with signed bytes. sum(b * (a - zero_point)) = sum(b * (a + offset))
+//   - (zero_point + offset) * sum(b): the caller folds the second term into the bias, with the sums that packing B yields. So the
+//   zero point costs nothing, and elements outside an image are packed as the zero point.
+// * All sums wrap like an int32, as the order of additions must not matter.
+#ifndef TFLITE_SMART_KERNELS_INT8_KERNELS_H_
+#define TFLITE_SMART_KERNELS_INT8_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tflite_smart {
+
+// Bytes of one packed row of A that are multiplied at once, and from one row to the next: no power of two, so that the rows do not
+// fall on the same cache set.
+constexpr uint32_t kInt8RowBytes = 1152;
+constexpr uint32_t kInt8RowStride = kInt8RowBytes + 64;
+
+// No instruction set has a taller tile.
+constexpr uint32_t kMaxInt8Rows = 12;
+
+// Bytes of a packed panel per dword of A.
+constexpr uint32_t kInt8GroupBytes = 128;
+
+// How a sum becomes an int8, by slot. TFLite's two ways, see requantize.h.
+struct alignas(64) Int8Epilogue {
+  int32_t bias[32];        // where the sums start
+  int32_t multiplier[32];  // fixed point
+  int32_t half[32];        // 1 << (right_shift - 1), 0 for no shift
+  int32_t right_shift[32];
+  int32_t left_shift[32];
+  double scale[32];        // real
+  bool real;               // `scale` instead of the fixed point
+  bool fast;               // fixed point with right_shift >= 1, left_shift = 0 and |sum| < 2^30 for all channels
+  int32_t zero_point;
+  int32_t min;             // of the result, zero point included; -128..127
+  int32_t max;
+};
+
+// c[rows][32] = epilogue(start + a[rows][k] * b[k][32]), for columns first_column <= j < end_column.
+struct Int8GemmTile {
+  const uint8_t* a;              // row stride kInt8RowStride; kMaxInt8Rows rows may be read
+  const uint8_t* b;
+  size_t groups;                 // dwords of k
+  uint32_t rows;                 // 1..gemm_rows
+  const int32_t* start;          // 32 sums to start from, the same for every row; null: 0
+  bool accumulate;               // add what `partial` holds
+  int32_t* partial;              // [rows][32]: where sums wait that are not complete
+  const Int8Epilogue* epilogue;  // null: leave the sums in `partial`
+  int8_t* c;                     // column 0 of the panel
+  size_t c_stride;
+  uint32_t first_column;
+  uint32_t end_column;           // at most 32
+};
+
+// The same without reduction over channels: lane j of output channel j reads byte j of each k's 32 bytes.
+struct Int8LaneTile {
+  const int8_t* const* taps;     // positions x 2 * pairs pointers to 32 bytes
+  const int8_t* outside;         // this tap is taken as it is, to all others `offset` is added; null: there is none
+  size_t offset;
+  uint32_t positions;
+  uint32_t pairs;                // of k
+  const uint8_t* b;
+  const int32_t* start;          // these as above; partial is [positions][32]
+  bool accumulate;
+  int32_t* partial;
+  const Int8Epilogue* epilogue;
+  int8_t* c;
+  size_t c_stride;
+  uint32_t columns;              // 1..32
+};
+
+struct Int8Kernels {
+  uint32_t gemm_rows;
+  uint32_t group;        // k in one dword of A
+  int32_t offset;        // see above
+  const uint8_t* order;  // 32 channels by slot
+
+  // Rows of int8, `stride` apart -> A. May write up to 64 bytes more in each.
+  void (*pack_rows)(const int8_t* from, size_t stride, uint32_t rows, size_t count, uint8_t* to);
+
+  // ids[groups * group][32] -> B; sums[slot] += the ids of the channel.
+  void (*pack_panel)(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums);
+  void (*gemm)(const Int8GemmTile& tile);
+
+  // The same two for lanes, where the dwords are always pairs of int16 and the offset is 0.
+  void (*pack_lanes)(const int8_t* ids, size_t pairs, uint8_t* to, int32_t* sums);
+  void (*lanes)(const Int8LaneTile& tile);
+};
+
+extern const Int8Kernels kInt8Scalar;
+extern const Int8Kernels kInt8Avx2;
+extern const Int8Kernels kInt8Avx512;
+extern const Int8Kernels kInt8Neon;
+extern const Int8Kernels kInt8Neondot;
+
+}  // namespace tflite_smart
+
+#endif  // TFLITE_SMART_KERNELS_INT8_KERNELS_H_

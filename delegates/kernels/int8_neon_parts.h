@@ -1,0 +1,101 @@
+// What int8_neon.cc and int8_neondot.cc share: everything but the dot product of the GEMM. No heavy headers, an anonymous namespace: see isa.h.
+#ifndef TFLITE_SMART_KERNELS_INT8_NEON_PARTS_H_
+#define TFLITE_SMART_KERNELS_INT8_NEON_PARTS_H_
+
+#include <arm_neon.h>
+
+#include "kernels/int8_kernels.h"
+
+namespace tflite_smart {
+namespace {
+
+struct Vec {
+#if defined(__aarch64__)
+  static constexpr int kLanes = 4, kGemmRows = 4, kBlockVecs = 4, kLanePositions = 4;
+#else
+  static constexpr int kLanes = 4, kGemmRows = 4, kBlockVecs = 2, kLanePositions = 2;
+#endif
+  int32x4_t v;
+
+  static Vec Zero() { return {vdupq_n_s32(0)}; }
+  static Vec Load(const void* p) { return {vreinterpretq_s32_u8(vld1q_u8(static_cast<const uint8_t*>(p)))}; }
+  void Store(int32_t* p) const { vst1q_s32(p, v); }
+};
+
+constexpr uint8_t kOrder[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+
+inline Vec Add(Vec a, Vec b) { return {vaddq_s32(a.v, b.v)}; }
+
+// A register of B is one k of four channels, then the next k of them: no interleaving.
+inline Vec DotPair(Vec sum, Vec a, Vec b) {
+  const int16x8_t x = vreinterpretq_s16_s32(a.v), w = vreinterpretq_s16_s32(b.v);
+  return {vmlal_s16(vmlal_s16(sum.v, vget_low_s16(x), vget_low_s16(w)), vget_high_s16(x), vget_high_s16(w))};
+}
+
+struct Requantizer {
+  int32x4_t multiplier, shift;
+
+  void Load(const Int8Epilogue& e, int slot) {
+    multiplier = vld1q_s32(e.multiplier + slot);
+    shift = vnegq_s32(vld1q_s32(e.right_shift + slot));
+  }
+
+  // A rounding shift rounds halves up; one less for negative values makes that away from zero.
+  Vec Run(Vec x) const {
+    const int32x4_t high = vqrdmulhq_s32(x.v, multiplier);
+    return {vrshlq_s32(vaddq_s32(high, vshrq_n_s32(high, 31)), shift)};
+  }
+};
+
+struct ByteWriter {
+  int16x8_t zero_point;
+  int8x8_t min, max;
+
+  explicit ByteWriter(const Int8Epilogue& e)
+      : zero_point(vdupq_n_s16(static_cast<int16_t>(e.zero_point))),
+        min(vdup_n_s8(static_cast<int8_t>(e.min))),
+        max(vdup_n_s8(static_cast<int8_t>(e.max))) {}
+
+  void Write(const Vec (&y)[Vec::kBlockVecs], int8_t* to) const {
+    for (int i = 0; i < Vec::kBlockVecs; i += 2) {
+      const int16x8_t words = vqaddq_s16(vcombine_s16(vqmovn_s32(y[i].v), vqmovn_s32(y[i + 1].v)), zero_point);
+      vst1_s8(to + i * Vec::kLanes, vmin_s8(max, vmax_s8(min, vqmovn_s16(words))));
+    }
+  }
+};
+
+struct Pair {
+  Vec parts[Vec::kBlockVecs];
+
+  static Pair Load(const int8_t* a0, const int8_t* a1) {
+    Pair pair;
+    for (int i = 0; i < Vec::kBlockVecs; i += 2) {
+      const int16x8_t x0 = vmovl_s8(vld1_s8(a0 + i * Vec::kLanes)), x1 = vmovl_s8(vld1_s8(a1 + i * Vec::kLanes));
+      pair.parts[i].v = vreinterpretq_s32_s16(vcombine_s16(vget_low_s16(x0), vget_low_s16(x1)));
+      pair.parts[i + 1].v = vreinterpretq_s32_s16(vcombine_s16(vget_high_s16(x0), vget_high_s16(x1)));
+    }
+    return pair;
+  }
+  Vec Part(int i) const { return parts[i]; }
+};
+
+void PackLanes(const int8_t* ids, size_t pairs, uint8_t* to, int32_t* sums) {
+  constexpr int kBlock = Vec::kBlockVecs * Vec::kLanes;
+  const Vec ones = {vreinterpretq_s32_s16(vdupq_n_s16(1))};
+  for (size_t g = 0; g < pairs; ++g) {
+    for (int first = 0; first < 32; first += kBlock) {
+      const Pair pair = Pair::Load(ids + g * 64 + first, ids + g * 64 + 32 + first);
+      for (int v = 0; v < Vec::kBlockVecs; ++v) {
+        const int slot = first + v * Vec::kLanes;
+        vst1q_u8(to + g * kInt8GroupBytes + slot * sizeof(int32_t), vreinterpretq_u8_s32(pair.Part(v).v));
+        DotPair(Vec::Load(sums + slot), ones, pair.Part(v)).Store(sums + slot);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tflite_smart
+
+#endif  // TFLITE_SMART_KERNELS_INT8_NEON_PARTS_H_

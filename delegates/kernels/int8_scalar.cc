@@ -1,0 +1,112 @@
+// gemm_int8_4x8_scalar: what every target can do, with the compiler's own four-lane vectors.
+#include "kernels/int8_kernels.h"
+
+namespace tflite_smart {
+namespace {
+
+struct Vec {
+  static constexpr int kLanes = 4, kGemmRows = 4, kBlockVecs = 2, kLanePositions = 1;
+  typedef int32_t Four __attribute__((vector_size(16)));
+  Four v;
+
+  static Vec Zero() { return {Four{0, 0, 0, 0}}; }
+  static Vec Load(const void* p) {
+    Vec y;
+    __builtin_memcpy(&y.v, p, sizeof(y.v));
+    return y;
+  }
+  void Store(int32_t* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
+};
+
+constexpr uint32_t kGroup = 2;
+constexpr int32_t kOffset = 0;
+constexpr uint8_t kOrder[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+
+inline Vec Broadcast(const void* dword) {
+  int32_t x;
+  __builtin_memcpy(&x, dword, sizeof(x));
+  return {Vec::Four{x, x, x, x}};
+}
+
+inline Vec Add(Vec a, Vec b) { return {a.v + b.v}; }
+
+// A lane is two int16. The products of int8 values are far from an overflow.
+inline Vec Dot(Vec sum, Vec a, Vec b) {
+  return {sum.v + ((a.v << 16) >> 16) * ((b.v << 16) >> 16) + (a.v >> 16) * (b.v >> 16)};
+}
+inline Vec DotPair(Vec sum, Vec a, Vec b) { return Dot(sum, a, b); }
+
+struct Requantizer {
+  const int32_t *multiplier, *half, *shift;
+
+  void Load(const Int8Epilogue& e, int slot) {
+    multiplier = e.multiplier + slot;
+    half = e.half + slot;
+    shift = e.right_shift + slot;
+  }
+
+  Vec Run(Vec x) const {
+    for (int i = 0; i < Vec::kLanes; ++i) {
+      const int64_t high = (static_cast<int64_t>(x.v[i]) * multiplier[i] + (int64_t{1} << 30)) >> 31;
+      x.v[i] = static_cast<int32_t>((high + half[i] - (high < 0 ? 1 : 0)) >> shift[i]);
+    }
+    return x;
+  }
+};
+
+struct ByteWriter {
+  int32_t zero_point, min, max;
+
+  explicit ByteWriter(const Int8Epilogue& e)
+      : zero_point(e.zero_point), min(e.min), max(e.max) {}
+
+  void Write(const Vec (&y)[Vec::kBlockVecs], int8_t* to) const {
+    for (int i = 0; i < Vec::kBlockVecs * Vec::kLanes; ++i) {
+      const int32_t x = y[i / Vec::kLanes].v[i % Vec::kLanes] + zero_point;
+      to[i] = static_cast<int8_t>(x < min ? min : x > max ? max : x);
+    }
+  }
+};
+
+inline int32_t TwoWords(int8_t a0, int8_t a1) {
+  return static_cast<int32_t>(static_cast<uint16_t>(a0) | static_cast<uint32_t>(static_cast<uint16_t>(a1)) << 16);
+}
+
+struct Pair {
+  Vec parts[Vec::kBlockVecs];
+
+  static Pair Load(const int8_t* a0, const int8_t* a1) {
+    Pair pair;
+    for (int i = 0; i < Vec::kBlockVecs * Vec::kLanes; ++i) pair.parts[i / Vec::kLanes].v[i % Vec::kLanes] = TwoWords(a0[i], a1[i]);
+    return pair;
+  }
+  Vec Part(int i) const { return parts[i]; }
+};
+
+inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
+  for (size_t i = 0; i < count; ++i) {
+    const int16_t x = from[i];
+    __builtin_memcpy(to + 2 * i, &x, sizeof(x));
+  }
+}
+
+void PackPanel(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) {
+  for (size_t g = 0; g < groups; ++g) {
+    for (int j = 0; j < 32; ++j) {
+      const int8_t id0 = ids[g * 64 + j], id1 = ids[g * 64 + 32 + j];
+      const int32_t dword = TwoWords(id0, id1);
+      __builtin_memcpy(to + g * kInt8GroupBytes + j * sizeof(dword), &dword, sizeof(dword));
+      sums[j] += id0 + id1;
+    }
+  }
+}
+
+void PackLanes(const int8_t* ids, size_t pairs, uint8_t* to, int32_t* sums) { PackPanel(ids, pairs, to, sums); }
+
+}  // namespace
+}  // namespace tflite_smart
+
+#include "kernels/int8_kernels-inl.h"
+
+TFLITE_SMART_INT8_KERNELS(kInt8Scalar)

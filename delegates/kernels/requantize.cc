@@ -1,0 +1,48 @@
+#include "kernels/requantize.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/format.h"
+
+namespace tflite_smart {
+namespace {
+
+// A factor of 0 in a form that the fast kernels take too.
+constexpr FixedPoint kNothing = {0, -1};
+
+}  // namespace
+
+FixedPoint ToFixedPoint(double factor) {
+  if (!(factor > 0)) return kNothing;
+  int shift;
+  int64_t multiplier = static_cast<int64_t>(std::round(std::frexp(factor, &shift) * static_cast<double>(int64_t{1} << 31)));
+  if (multiplier == int64_t{1} << 31) {
+    multiplier /= 2;
+    ++shift;
+  }
+  if (shift < -31) return kNothing;
+  return {static_cast<int32_t>(multiplier), std::min(shift, 31)};
+}
+
+void SetEpilogue(const Requantization& requantization, uint32_t first_channel, uint32_t width, const uint8_t* order, int64_t largest_sum,
+                 Int8Epilogue* e) {
+  e->real = requantization.scales != nullptr;
+  e->fast = !e->real && largest_sum < int64_t{1} << 30;
+  e->zero_point = requantization.zero_point;
+  e->min = requantization.min;
+  e->max = requantization.max;
+  for (uint32_t slot = 0; slot < kLanes; ++slot) {
+    const bool used = order[slot] < width;
+    const uint32_t channel = first_channel + order[slot];
+    e->scale[slot] = used && e->real ? requantization.scales[channel] : 0.0;
+    const FixedPoint f = used && !e->real ? requantization.fixed_point[channel] : kNothing;
+    e->multiplier[slot] = f.multiplier;
+    e->left_shift[slot] = std::max(f.shift, 0);
+    e->right_shift[slot] = std::max(-f.shift, 0);
+    e->half[slot] = f.shift < 0 ? int32_t{1} << (-f.shift - 1) : 0;
+    e->fast = e->fast && f.shift < 0;
+  }
+}
+
+}  // namespace tflite_smart

@@ -1,0 +1,150 @@
+"""The table of whole models beside LiteRT with XNNPACK: warm latency, cold start and peak memory, as ratios smart / original.
+
+    python tests/bench/speed_table.py FOLDER [--threads 1 2] [--rounds N] [--models NAME ...] [--json]
+
+FOLDER holds the originals, NAME.tflite; their smart versions are made beside them, NAME.smart.tflite, unless they are there already. With
+`--build` the networks of the table that FOLDER lacks are built first, with random weights from Laplace distributions (needs TensorFlow).
+Not part of the tests: the figures are those of this machine now. Models are taken in turn, each run in its own process (see
+tflite_smart/benchmark.py); every ratio is a median over the rounds.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+import statistics
+import sys
+
+import numpy as np
+
+from tflite_smart import benchmark, convert
+
+SEED = 3
+WEIGHT_SCALE = 0.05
+
+# Quick, and as large as a model within 0.1 point of its accuracy: how well it predicts makes no difference here.
+RECIPE = {"error_budget": 0.02}
+
+
+def application(name: str):
+    def build():
+        import keras
+
+        return getattr(keras.applications, name)(weights=None)
+
+    return build
+
+
+def mlp():
+    import keras
+    from keras import layers
+
+    return keras.Sequential([keras.Input((4096,)), layers.Dense(4096, activation="relu"), layers.Dense(4096, activation="relu"), layers.Dense(1000)])
+
+
+def transformer():
+    """An encoder of 6 layers, 384 wide, for 128 tokens."""
+    import keras
+    from keras import layers
+
+    tokens = keras.Input((128, 384))
+    x = tokens
+    for _ in range(6):
+        x = layers.LayerNormalization()(x + layers.MultiHeadAttention(6, 64)(x, x))
+        hidden = layers.Dense(4 * 384, activation="relu")(x)
+        x = layers.LayerNormalization()(x + layers.Dense(384)(hidden))
+    return keras.Model(tokens, x)
+
+
+BUILDERS = {name: application(name) for name in ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "ResNet50", "VGG16", "DenseNet121")}
+BUILDERS |= {"Transformer": transformer, "MLP": mlp}
+
+
+def build_missing(folder: Path) -> None:
+    """Writes the networks of the table that are not in `folder`."""
+    for name, builder in BUILDERS.items():
+        if (folder / f"{name}.tflite").exists():
+            continue
+        import keras
+        import tensorflow as tf
+
+        keras.utils.set_random_seed(SEED)
+        model, rng = builder(), np.random.default_rng(SEED)
+        model.set_weights([rng.laplace(0, WEIGHT_SCALE, w.shape).astype(np.float32) if w.ndim > 1 else w for w in model.get_weights()])
+        (folder / f"{name}.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+
+
+def pairs(folder: Path, names: list[str] | None) -> dict[str, tuple[str, str]]:
+    """Paths of original and smart version by name; missing smart versions are made."""
+    found = {}
+    for path in sorted(folder.glob("*.tflite")):
+        if path.name.endswith(".smart.tflite") or (names and path.stem not in names):
+            continue
+        smart = path.with_suffix(".smart.tflite")
+        if not smart.exists():
+            convert(str(path), RECIPE, output=str(smart))
+        found[path.stem] = (str(path), str(smart))
+    return found
+
+
+def measure(original: str, smart: str, num_threads: int, rounds: int) -> dict[str, float]:
+    """Ratios of one model: the median over rounds of two processes each, one after the other."""
+    ratios: dict[str, list[float]] = {"latency_ms": [], "cold_start_ms": [], "peak_memory_bytes": []}
+    settings = benchmark.BenchmarkSettings(num_threads=num_threads, num_runs=20, warmup_runs=3, rounds=1)
+    latencies = []
+    for _ in range(rounds):
+        base, result = benchmark.benchmark([original, smart], settings)
+        latencies.append((base.latency_ms, result.latency_ms))
+        for key, values in ratios.items():
+            values.append(result.ratios(base)[key])
+    figures = {key: statistics.median(values) for key, values in ratios.items()}
+    # The least disturbed run of each: what remains of the ratio on a machine where others work too.
+    figures["fastest_latency"] = min(s for _, s in latencies) / min(b for b, _ in latencies)
+    figures["original_ms"] = min(b for b, _ in latencies)
+    figures["original_bytes"] = Path(original).stat().st_size
+    return figures
+
+
+def geometric_mean(values) -> float:
+    return math.exp(statistics.fmean(math.log(v) for v in values))
+
+
+def report(rows: dict[str, dict[int, dict[str, float]]], threads: list[int]) -> str:
+    """The table as text."""
+    lines = [f"{'model':24s}" + "".join(f" | {n} thread{'s' * (n > 1)}: XNNPACK  latency  (fastest)" for n in threads) + " | cold start  peak memory"]
+    for name, by_threads in rows.items():
+        cells = "".join(f" | {f['original_ms']:14.2f} ms  {f['latency_ms']:7.2f}  {f['fastest_latency']:9.2f} " for f in by_threads.values())
+        first = by_threads[threads[0]]
+        lines.append(f"{name:24s}{cells} | {first['cold_start_ms']:10.2f}  {first['peak_memory_bytes']:11.2f}")
+    means = "".join(f" | {'':17s}  {geometric_mean(r[n]['latency_ms'] for r in rows.values()):7.2f}  "
+                    f"{geometric_mean(r[n]['fastest_latency'] for r in rows.values()):9.2f} " for n in threads)
+    cold = geometric_mean(r[threads[0]]["cold_start_ms"] for r in rows.values())
+    lines.append(f"{'geometric mean':24s}{means} | {cold:10.2f}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--build", action="store_true", help="build the networks of the table that the folder lacks")
+    parser.add_argument("--models", nargs="+", help="only these")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.build:
+        build_missing(options.folder)
+    rows = {}
+    for name, (original, smart) in pairs(options.folder, options.models).items():
+        rows[name] = {n: measure(original, smart, n, options.rounds) for n in options.threads}
+        print(f"{name} done", file=sys.stderr)
+    if not rows:
+        print(f"{options.folder}: must hold NAME.tflite. Received: no such file. Add --build.", file=sys.stderr)
+        return 2
+    print(json.dumps(rows) if options.json else report(rows, options.threads))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

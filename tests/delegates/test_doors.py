@@ -1,0 +1,122 @@
+"""The doors beside the external delegate: registrations for an op resolver, and LiteRT's CompiledModel from a C program."""
+
+import ctypes
+import importlib.resources
+from pathlib import Path
+import shutil
+import subprocess
+
+import ai_edge_litert
+import numpy as np
+import pytest
+
+from tests.delegates import models
+from tests.delegates.running import run
+from tflite_smart.delegates import native
+
+ROOT = Path(__file__).resolve().parents[2]
+OPS = ["TFLiteSmart.Conv2D", "TFLiteSmart.DepthwiseConv2D", "TFLiteSmart.FullyConnected", "TFLiteSmart.Expand", "TFLiteSmart.Gather"]
+# MutableOpResolver::AddCustom(const char*, const TfLiteRegistration*, int), which TensorFlow's library shows.
+ADD_CUSTOM = "_ZN6tflite17MutableOpResolver9AddCustomEPKcPK18TfLiteRegistrationi"
+
+
+def two_layers(rng) -> bytes:
+    """Two convolutions of different shape and options, a builtin op between them: nothing may mix up the nodes."""
+    model = models.ModelBuilder()
+    shapes = [(1, 6, 7, 5), (1, 6, 7, 40), (1, 6, 7, 40), (1, 3, 4, 33)]
+    x, hidden, relu, y = (model.tensor(name, shape) for name, shape in zip(("x", "hidden", "relu", "y"), shapes))
+    first = {**models.CONV_OPTIONS, "filter_h": 3, "filter_w": 3, "filter_in": 5}
+    second = {**models.CONV_OPTIONS, "filter_h": 1, "filter_w": 1, "filter_in": 40, "stride_h": 2, "stride_w": 2, "activation": "RELU6"}
+    bias = model.constant("bias", rng.normal(size=40).astype(np.float32))
+    model.custom("TFLiteSmart.Conv2D", [x, model.packed("a", models.random_weight(rng, (40, 3, 3, 5), 0)), bias], [hidden], first)
+    model.builtin("RELU", [hidden], [relu])
+    model.custom("TFLiteSmart.Conv2D", [relu, model.packed("b", models.random_weight(rng, (33, 1, 1, 40), 0)), -1], [y], second)
+    return model.build([x], [y])
+
+
+def registrations() -> list[tuple[str, int]]:
+    library = ctypes.CDLL(native.library_path())
+    library.tfs_op_name.restype, library.tfs_op_registration.restype = ctypes.c_char_p, ctypes.c_void_p
+    found = []
+    while name := library.tfs_op_name(len(found)):
+        found.append((name.decode(), library.tfs_op_registration(len(found))))
+    assert library.tfs_op_registration(len(found)) is None and library.tfs_op_name(-1) is None
+    return found
+
+
+def test_a_registration_for_every_op():
+    found = registrations()
+    assert [name for name, _ in found] == OPS
+    assert len({pointer for _, pointer in found}) == len(OPS) and all(pointer for _, pointer in found)
+
+
+def test_registrations_in_tensorflows_resolver(rng):
+    """The same outputs as through the delegate, no delegate loaded; two interpreters share the registrations."""
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow's library has a resolver that can be reached")
+    folder = Path(tf.__file__).parent
+    library = next(folder.glob("libtensorflow_cc.so*"), None)
+    add_custom = getattr(ctypes.CDLL(str(library)), ADD_CUSTOM, None) if library else None
+    if add_custom is None:
+        pytest.skip("this TensorFlow shows no MutableOpResolver::AddCustom")
+    add_custom.argtypes, add_custom.restype = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int], None
+
+    def register(resolver) -> None:
+        for name, registration in registrations():
+            add_custom(resolver, name.encode(), registration, 1)
+
+    content = two_layers(rng)
+    from tensorflow.lite.python.interpreter import InterpreterWithCustomOps
+
+    interpreters = [InterpreterWithCustomOps(model_content=content, custom_op_registerers=[register]) for _ in range(2)]
+    x = rng.normal(size=(1, 6, 7, 5)).astype(np.float32)
+    for interpreter in interpreters:
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+        interpreter.invoke()
+        np.testing.assert_array_equal(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), run(content, x))
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    """samples/cpp/compiled_model.c, compiled and linked as its README says."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    litert = Path(ai_edge_litert.__file__).parent / "libLiteRt.so"
+    if not litert.exists():
+        pytest.skip("this ai-edge-litert has no libLiteRt.so")
+    program = tmp_path_factory.mktemp("sample") / "compiled_model"
+    header = importlib.resources.files("tflite_smart.delegates") / "include"
+    libraries = [str(litert), native.library_path()]
+    subprocess.run([compiler, "-std=c11", "-Wall", "-Werror", f"-I{header}", str(ROOT / "samples" / "cpp" / "compiled_model.c"), *libraries,
+                    *[f"-Wl,-rpath,{Path(path).parent}" for path in libraries], "-o", str(program)], check=True)
+    return program
+
+
+def test_compiled_model_from_c(sample, rng, tmp_path):
+    content = two_layers(rng)
+    x = rng.normal(size=(1, 6, 7, 5)).astype(np.float32)
+    model, source, result = tmp_path / "m.tflite", tmp_path / "x.bin", tmp_path / "y.bin"
+    model.write_bytes(content)
+    x.tofile(source)
+    subprocess.run([sample, model, source, result], check=True, capture_output=True)
+    np.testing.assert_array_equal(np.fromfile(result, np.float32), run(content, x).reshape(-1))
+
+
+def test_compiled_model_says_what_is_wrong(sample, rng, tmp_path):
+    """A damaged weight stops the compilation, with the delegate's message."""
+    model = tmp_path / "damaged.tflite"
+    content = two_layers(rng)
+    model.write_bytes(content.replace(b"TFSW", b"TFSX"))
+    done = subprocess.run([sample, model, model, tmp_path / "y"], capture_output=True, text=True)
+    assert done.returncode == 1 and not (tmp_path / "y").exists()
+    assert "TFLiteSmart.Conv2D" in done.stderr and "must" in done.stderr
+
+
+def test_litert_door_refuses_what_it_can_not_use():
+    library, error = ctypes.CDLL(native.library_path()), ctypes.create_string_buffer(224)
+    library.tfs_litert_register.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p]
+    assert library.tfs_litert_register(None, None, 1, error) == 1
+    assert library.tfs_litert_register(1, None, 257, error) == 1 and b"num_threads=257" in error.value
+    libc = ctypes.CDLL("libc.so.6")._handle  # a library, but not LiteRT
+    assert library.tfs_litert_register(1, libc, 1, error) == 3 and b"LiteRtCreateAccelerator" in error.value

@@ -1,0 +1,105 @@
+"""The float32 kernels that are chosen by shape, each at the edges of its choice: Winograd, depthwise windows, one position, batches of tiles."""
+
+import numpy as np
+import pytest
+
+from tests.delegates import models
+from tests.delegates.running import run
+from tests.delegates.test_kernels import check_conv, check_depthwise, check_fully_connected
+
+# --- Winograd: 3x3, stride 1, 16 to 512 channels; pieces of 64 channels, pairs of panels, blocks of 12 tiles of 2x2 outputs.
+
+
+@pytest.mark.parametrize("channels", [15, 16, 17, 63, 64, 65, 130])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_winograd_channels(rng, isa, channels, padding):
+    check_conv(rng, (1, 9, 10, channels), (33, 3, 3, channels), padding=padding, activation="RELU6")
+
+
+@pytest.mark.parametrize("n", [1, 8, 31, 32, 33, 64, 65, 100])
+@pytest.mark.parametrize("panels_per_tile", [1, 2, 3])
+def test_winograd_output_channels(rng, isa, n, panels_per_tile):
+    weight = models.random_weight(rng, (n, 3, 3, 20), 0, panels_per_tile=min(panels_per_tile, -(-n // 32)))
+    check_conv(rng, (1, 8, 8, 20), (n, 3, 3, 20), weight=weight)
+
+
+@pytest.mark.parametrize("height, width", [(6, 8), (7, 7), (8, 9), (5, 13), (12, 11), (2, 24)])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_winograd_images(rng, isa, height, width, padding):
+    check_conv(rng, (3, height, width, 18), (40, 3, 3, 18), padding=padding if height > 2 else "SAME", bias=False)
+
+
+@pytest.mark.parametrize("codec, value_kind", [("raw", "midrise"), ("bitpack", "uniform"), ("sparse", "codebook"), ("rans", "midrise")])
+def test_winograd_values(rng, isa, codec, value_kind):
+    weight = models.random_weight(rng, (41, 3, 3, 70), 0, codec=codec, value_kind=value_kind)
+    check_conv(rng, (1, 8, 8, 70), (41, 3, 3, 70), weight=weight)
+
+
+def test_winograd_threads_do_not_change_a_bit(rng):
+    weight = models.random_weight(rng, (70, 3, 3, 32), 0)
+    x = rng.normal(size=(1, 30, 29, 32)).astype(np.float32)
+    content = models.conv_model(x.shape, weight, (3, 3, 32))
+    np.testing.assert_array_equal(run(content, x, num_threads=2), run(content, x, num_threads=1))
+
+
+# --- Depthwise: windows of 3 and 5 columns with stride 1 and 2, others; blocks of 8, 4 and 1 positions; channels in vectors and parts of them.
+
+
+@pytest.mark.parametrize("filter_size", [(3, 3), (5, 5), (2, 4), (1, 7)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 2)])
+@pytest.mark.parametrize("width", [3, 5, 8, 13, 26])
+def test_depthwise_windows(rng, isa, filter_size, stride, width):
+    check_depthwise(rng, (1, 7, width, 40), filter_size, 1, stride=stride)
+
+
+@pytest.mark.parametrize("channels", [3, 4, 8, 12, 16, 20, 24, 48, 100])
+def test_depthwise_parts_of_vectors(rng, isa, channels):
+    check_depthwise(rng, (2, 6, 11, channels), (3, 3), 1)
+
+
+def test_depthwise_windows_outside_the_image(rng, isa):
+    """A dilated window whose columns are all outside but one."""
+    check_depthwise(rng, (1, 3, 4, 33), (5, 5), 1, dilation=(3, 3))
+
+
+# --- One position.
+
+
+@pytest.mark.parametrize("panels_per_tile", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 32, 33, 96, 129, 300])
+def test_one_position(rng, isa, n, panels_per_tile):
+    weight = models.random_weight(rng, (n, 1, 1, 200), 0, panels_per_tile=min(panels_per_tile, -(-n // 32)))
+    check_conv(rng, (1, 1, 1, 200), (n, 1, 1, 200), weight=weight, activation="RELU_N1_TO_1")
+
+
+@pytest.mark.parametrize("value_kind", ["uniform", "midrise", "codebook"])
+def test_one_position_values(rng, isa, value_kind):
+    weight = models.random_weight(rng, (45, 1, 1, 131), 0, value_kind=value_kind)
+    check_conv(rng, (1, 1, 1, 131), (45, 1, 1, 131), weight=weight)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+def test_one_position_on_threads(rng, num_threads):
+    weight = models.random_weight(rng, (400, 700), 0)
+    x = rng.normal(size=(1, 700)).astype(np.float32)
+    content = models.fully_connected_model(x.shape, weight)
+    np.testing.assert_array_equal(run(content, x, num_threads=num_threads), run(content, x, num_threads=1))
+
+
+def test_one_row_of_a_fully_connected_layer(rng, isa):
+    check_fully_connected(rng, (1, 1030), 97, 1030, 0, True)
+
+
+# --- Batches: whole tiles, several at once; and one panel of several tiles in step, where two tiles don't fit (2304 k in all).
+
+
+@pytest.mark.parametrize("k, n, panels_per_tile", [(100, 330, 1), (100, 330, 2), (300, 200, 3), (700, 230, 2), (2400, 70, 3), (1200, 300, 1)])
+def test_batches_of_tiles(rng, isa, k, n, panels_per_tile):
+    weight = models.random_weight(rng, (n, 1, 1, k), 0, panels_per_tile=panels_per_tile)
+    check_conv(rng, (1, 3, 5, k), (n, 1, 1, k), weight=weight)
+
+
+@pytest.mark.parametrize("filter_size, stride, width", [(3, 2, 12), (3, 1, 9), (2, 2, 7)])
+def test_few_input_channels(rng, isa, filter_size, stride, width):
+    """Short lines of the window, packed whole, next to those that the border cuts."""
+    check_conv(rng, (2, 8, width, 3), (16, filter_size, filter_size, 3), stride=(stride, stride))
