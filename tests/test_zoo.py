@@ -38,9 +38,8 @@ def tolerance(path) -> float:
     return 8 * np.finfo(np.float32).eps * sum(math.sqrt(length) for length in reduction_lengths(path))
 
 
-def outputs(path, samples, xnnpack: bool = True):
-    """Outputs `[sample][output]`. Without XNNPACK a plain model runs on LiteRT's builtin kernels."""
-    resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+def outputs(path, samples, resolver=OpResolverType.AUTO):
+    """Outputs `[sample][output]`. With AUTO, LiteRT's default, a plain model runs on XNNPACK."""
     interpreter = ts.Interpreter(model_path=str(path), experimental_op_resolver_type=resolver)
     results = []
     for sample in samples:
@@ -69,7 +68,7 @@ def test_smart_model_equals_its_expanded_self(name, tmp_path):
 
     samples = synthetic_inputs(ts.Interpreter(model_path=str(plain)).get_input_details(), num_samples=2, seed=zoo.SEED)[0]
     bound = tolerance(plain)
-    for ours, theirs in zip(outputs(smart, samples), outputs(plain, samples, xnnpack=False)):
+    for ours, theirs in zip(outputs(smart, samples), outputs(plain, samples, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)):
         for a, b in zip(ours, theirs):
             assert np.isfinite(b).all() and np.ptp(b) > 0, "the comparison must compare something"
             difference = float(np.abs(a - b).max() / np.ptp(b))  # by the range: probabilities of an untrained model are all alike

@@ -111,7 +111,7 @@ def all_float(site: Site, numbers: tuple[int, ...]) -> bool:
 
 def computes(site: Site) -> bool:
     """Whether the types and quantizations are those of our multiplying kernels: all float32; or int8 weights, symmetric, per tensor or per output channel, with
-    activations that are float32 or int8 with static scales."""
+    int8 activations of static scales. With float activations LiteRT's kernels quantize those too, and must be kept to give the same results."""
     if all_float(site, (0, 1, 2)):
         return True
     x, y, bias, weight = input_tensor(site, 0), site.subgraph.tensors[int(site.op.outputs[0])], input_tensor(site, 2), site.weight
@@ -119,8 +119,6 @@ def computes(site: Site) -> bool:
         return False
     if _num_scales(weight) > 1 and (weight.quantization.quantizedDimension, _num_scales(weight)) != (site.axis, int(weight.shape[site.axis])):
         return False
-    if all_float(site, (0, 2)):
-        return True
     static = all(tensor.type == schema.TensorType.INT8 and _num_scales(tensor) == 1 for tensor in (x, y))
     return static and (bias is None or bias.type == schema.TensorType.INT32)
 
