@@ -212,10 +212,10 @@ def _check(where: str, config: WeightConfig | None) -> None:
 RECIPES: dict[str, SmartConfig] = {
     config.name: config
     for config in (
-        SmartConfig("lossless_accuracy", target_snr_db=27.0, error_budget=0.02),
+        SmartConfig("lossless_accuracy", target_snr_db=28.0, error_budget=0.02),
         SmartConfig("balanced", target_snr_db=20.0, error_budget=0.04),
         SmartConfig("smallest", target_snr_db=15.0, error_budget=0.1),
-        SmartConfig("fastest", target_snr_db=27.0, error_budget=0.02, global_config=WeightConfig(objective="latency")),
+        SmartConfig("fastest", target_snr_db=28.0, error_budget=0.02, global_config=WeightConfig(objective="latency")),
         SmartConfig("binary", global_config=WeightConfig(buckets="binary")),
         SmartConfig("recompress_int8", integer_only=True),
     )
