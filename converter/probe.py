@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-_RANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+RANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "standard normal": lambda noise: noise,
     "0 to 1": lambda noise: np.clip(0.25 * noise + 0.5, 0, 1),
     "0 to 255": lambda noise: np.clip(64 * noise + 128, 0, 255),
 }
 _FREE_DIMENSION = 16  # length given to an axis that the model leaves open, the first (the batch) excepted
+_SATURATED_DB = 100.0
 _NEAR_DB = 6.0  # farther from the target the law is too rough to average with
 # Budgets lie on a grid, far finer than they can be measured: so that the last digits of a sum, which depend on the number of threads and the instruction set, do not decide on
 # the bytes of the output.
@@ -33,7 +34,7 @@ def synthetic_inputs(details: Sequence[Mapping], num_samples: int, seed: int = 0
     """
     rng = np.random.default_rng(seed)
     has_float = any(np.issubdtype(detail["dtype"], np.floating) for detail in details)
-    ranges = list(_RANGES.values()) if has_float else [lambda noise: noise]
+    ranges = list(RANGES.values()) if has_float else [lambda noise: noise]
     noises = [[_noise(detail, rng, vocabulary) for detail in details] for _ in range(num_samples)]
     return [
         [[to_range(noise).astype(noise.dtype) if np.issubdtype(noise.dtype, np.floating) else noise for noise in sample] for sample in noises]
@@ -101,6 +102,8 @@ class Probe:
         usable = {name: figure for name, figure in figures.items() if not math.isnan(figure) and figure != -math.inf}
         if not usable:
             return math.nan
+        # Where outputs are saturated nothing disturbs them, and nothing can be learned.
+        usable = {name: figure for name, figure in usable.items() if figure < _SATURATED_DB} or usable
         self.inputs_name = max(usable, key=usable.get)
         self._sets = {self.inputs_name: self._sets[self.inputs_name]}
         return usable[self.inputs_name]
@@ -117,7 +120,7 @@ class Probe:
     def _references(self, model, num_samples: int, vocabulary: int) -> dict[str, tuple[list, list]]:
         interpreter = self._open(model)
         sets = synthetic_inputs(interpreter.get_input_details(), num_samples, vocabulary=vocabulary)
-        return {name: (samples, _run(interpreter, samples)) for name, samples in zip(_RANGES, sets)}
+        return {name: (samples, _run(interpreter, samples)) for name, samples in zip(RANGES, sets)}
 
 
 def search_budget(measure: Callable[[float], float], target_db: float, start: float, num_measurements: int = 6) -> float:

@@ -54,6 +54,21 @@ def test_snr_of_noisy_weights(noise):
     assert probe.snr_db(noisy) == pytest.approx(-20 * math.log10(noise), abs=1.5)
 
 
+def test_a_range_that_saturates_the_outputs_says_nothing():
+    """Inputs of 0 to 255 drive this model into its limits, where no noise in the weights shows."""
+
+    class Saturating(Linear):
+        def invoke(self):
+            super().invoke()
+            self.y = np.clip(self.y, -2, 2) if np.abs(self.x).max() < 50 else np.full_like(self.y, 2.0)
+
+    rng = np.random.default_rng(SEED)
+    matrix = rng.standard_normal((64, 32))
+    probe = Probe(Saturating, matrix)
+    assert 5 < probe.snr_db(matrix + 0.1 * rng.standard_normal(matrix.shape)) < 40
+    assert probe.inputs_name != "0 to 255"
+
+
 def test_probabilities_are_compared_as_logarithms():
     logits = np.array([[20.0, 0.0, 1.0]])
     changed = logits + np.array([[0.0, 3.0, 0.0]])
