@@ -33,9 +33,9 @@ def reduction_lengths(path) -> list[int]:
 
 
 def tolerance(path) -> float:
-    """Relative to the range of the outputs. Two orders of summing K products differ by about eps * sqrt(K) (rounding errors are a random walk); every layer adds its share
-    to what passes through it, and attention, normalization and softmax may stretch that: a factor of 8 for all of them."""
-    return 8 * np.finfo(np.float32).eps * sum(math.sqrt(length) for length in reduction_lengths(path))
+    """Relative to the range of the outputs. Rounding errors are a random walk: two orders of summing K products differ by about eps * sqrt(K), and the layers' shares add up
+    as squares. A factor of 4 for what attention, normalization and softmax stretch, and for Winograd's extra additions."""
+    return 4 * np.finfo(np.float32).eps * math.sqrt(sum(reduction_lengths(path)))
 
 
 def outputs(path, samples, resolver=OpResolverType.AUTO):
