@@ -36,6 +36,17 @@ def samples(details: list[Mapping], data, max_samples: int = MAX_SAMPLES, signat
     return [[batch[index] for batch in batches] for index in chosen]
 
 
+def run(interpreter, sample: list[np.ndarray]) -> None:
+    """One inference on one array per input, of an interpreter that may still have to be resized and allocated."""
+    for detail, values in zip(interpreter.get_input_details(), sample):
+        if tuple(detail["shape"]) != values.shape:
+            interpreter.resize_tensor_input(detail["index"], values.shape)
+    interpreter.allocate_tensors()
+    for detail, values in zip(interpreter.get_input_details(), sample):
+        interpreter.set_tensor(detail["index"], values)
+    interpreter.invoke()
+
+
 def signature_names(interpreter) -> dict[str, str]:
     """Input name -> tensor name of the only signature of a LiteRT interpreter; empty where there are none or several."""
     signatures = interpreter.get_signature_list()

@@ -68,7 +68,7 @@ def convert(
         model: path of a .tflite, .keras or .h5 file or of a SavedModel folder; the bytes of a .tflite; or a Keras 3 or tf_keras model.
         recipe: a name, a .json file, a mapping or a `SmartConfig`; None is `lossless_accuracy`.
         calibration_data: sample inputs, unlabelled, some hundred of them; an array, or input name -> array, first axis = samples. The rounding then minimises the error of
-            every layer's output on them instead of that of its weights, which saves about half a bit per weight. The shipped recipes work without.
+            every layer's output on them instead of that of its weights, which reaches the same fidelity with fewer bits. The shipped recipes work without.
         output: where the result goes; None keeps nothing and reports what would come out.
         overwrite: replace an existing output.
         progress: called with (phase, done, total).

@@ -72,13 +72,7 @@ def collect(source, model: Model, weights: list[Weight], data, folder: str, step
         moments = {layer.buffer: _SecondMoment(layer.k) for layer in group}
         rng = np.random.default_rng(_SEED)
         for sample in samples:
-            for detail, values in zip(interpreter.get_input_details(), sample):
-                if tuple(detail["shape"]) != values.shape:
-                    interpreter.resize_tensor_input(detail["index"], values.shape)
-            interpreter.allocate_tensors()
-            for detail, values in zip(interpreter.get_input_details(), sample):
-                interpreter.set_tensor(detail["index"], values)
-            interpreter.invoke()
+            calibration.run(interpreter, sample)
             for layer in group:
                 most = -(-(_ROWS_PER_ELEMENT * layer.k + _LEAST_ROWS) // len(samples))
                 moments[layer.buffer].add(layer.vectors(interpreter.get_tensor(layer.tensor), most, rng))

@@ -3,7 +3,7 @@
 `allocate` knows how to deal an error budget out to the layers, not how large it may be: a ResNet56 answers the same noise in its weights with 15 dB less noise at the
 output than a ResNet8 of the same width. So the converter measures. With calibration inputs it uses those. Without data it makes inputs up: smooth noise (natural signals are
 smooth) in the three ranges that models are trained for, and believes the range in which the model is least disturbed, as inputs of the wrong range drive a network
-where its biases decide and small errors look large. On ResNet56, ResNet8 and a MobileNet this agrees with real images within 3 dB. It is a guess all the same: a model fed with signals of mean zero,
+where its biases decide and small errors look large. It is a guess all the same: a model fed with signals of mean zero,
 against which balanced rounding has nothing to cancel, can do up to 10 dB worse than measured on '0 to 1'. So reports name the inputs, and real ones are better.
 """
 
@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+
+from tflite_smart.converter import calibration
 
 RANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "standard normal": lambda noise: noise,
@@ -190,12 +192,6 @@ def _run(interpreter, samples: list[list[np.ndarray]]) -> list[list[np.ndarray]]
     """Outputs `[sample][output]` of an interpreter that may still have to be resized and allocated."""
     outputs = []
     for sample in samples:
-        for detail, values in zip(interpreter.get_input_details(), sample):
-            if tuple(detail["shape"]) != values.shape:
-                interpreter.resize_tensor_input(detail["index"], values.shape)
-        interpreter.allocate_tensors()
-        for detail, values in zip(interpreter.get_input_details(), sample):
-            interpreter.set_tensor(detail["index"], values)
-        interpreter.invoke()
+        calibration.run(interpreter, sample)
         outputs.append([interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()])
     return outputs

@@ -8,7 +8,7 @@ from ai_edge_litert.interpreter import OpResolverType
 
 import tflite_smart as ts
 from tests import zoo
-from tflite_smart.converter import expand
+from tflite_smart.converter import calibration, expand
 from tflite_smart.converter.model_editor import Model, shape
 from tflite_smart.converter.probe import synthetic_inputs
 
@@ -43,12 +43,7 @@ def outputs(path, samples, resolver=OpResolverType.AUTO):
     interpreter = ts.Interpreter(model_path=str(path), experimental_op_resolver_type=resolver)
     results = []
     for sample in samples:
-        for detail, value in zip(interpreter.get_input_details(), sample):
-            interpreter.resize_tensor_input(detail["index"], value.shape)
-        interpreter.allocate_tensors()
-        for detail, value in zip(interpreter.get_input_details(), sample):
-            interpreter.set_tensor(detail["index"], value)
-        interpreter.invoke()
+        calibration.run(interpreter, sample)
         results.append([interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()])
     return results
 
