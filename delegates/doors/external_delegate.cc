@@ -24,7 +24,7 @@ namespace tflite_smart {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr char kKnownOptions[] = "num_threads (1..256), isa (scalar, avx2, avx512, neon)";
+constexpr char kKnownOptions[] = "num_threads (1..256), isa (scalar, avx2, avx512, neon, neondot)";
 
 struct DelegateData {
   tfl::Delegate delegate = {};
