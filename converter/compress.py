@@ -1,13 +1,14 @@
 """One tensor: weights to a packed weight and back."""
 
 import dataclasses
+import math
 
 import numpy as np
 
 from tflite_smart.converter import buckets, feedback
 from tflite_smart.converter.codecs import CODECS, CodecParameters
 from tflite_smart.converter.codecs.base import MIN_ID
-from tflite_smart.converter.errors import UnpackableWeightError
+from tflite_smart.converter.errors import UnpackableWeightError, require
 from tflite_smart.converter.format import PANEL, PackedWeight, from_matrix, tile_count, tile_order, to_matrix
 from tflite_smart.delegates import native
 
@@ -105,7 +106,12 @@ def pack_ids(ids: np.ndarray, inner_elements: int, value_kind: str, scales: np.n
 
 def expand_blob(blob: bytes, shape: tuple[int, ...], axis: int) -> np.ndarray:
     """The tensor that every decoder must reproduce bit for bit: float32, or int8 for `integer`."""
-    return from_matrix(PackedWeight.from_bytes(blob).expand(), shape, axis)
+    packed = PackedWeight.from_bytes(blob)
+    # Looked at before anything is decoded: 100 bytes may stand for 2^31 weights.
+    stored = packed.num_channels, packed.channel_elements, packed.inner_elements
+    inner = math.prod(shape[axis + 1 :])
+    require("shape", stored == (shape[axis], math.prod(shape[:axis]) * inner, inner), shape, f"that of N={stored[0]}, K={stored[1]}, inner_elements={stored[2]}")
+    return from_matrix(packed.expand(), shape, axis)
 
 
 def choose_codec(ids: np.ndarray, settings: TensorSettings) -> tuple[str, CodecParameters, float]:

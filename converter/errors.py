@@ -10,7 +10,7 @@ class TFLiteSmartError(ValueError):
 
 
 class PackedWeightError(TFLiteSmartError):
-    """A packed weight breaks a rule of FORMAT.md."""
+    """A packed weight breaks a rule of FORMAT.md, 5. The message begins `packed weight: <name of the rule> must be`."""
 
 
 class UnpackableWeightError(TFLiteSmartError):
@@ -43,3 +43,9 @@ class MissingDependencyError(TFLiteSmartError):
 
 class VerificationError(TFLiteSmartError):
     """What was written does not decode to what was meant to be stored."""
+
+
+def require(rule: str, condition: bool, received: object, expected: object) -> None:
+    """One rule of FORMAT.md, 5. Raises: PackedWeightError: the condition does not hold."""
+    if not condition:
+        raise PackedWeightError(f"packed weight: {rule} must be {expected}. Received: {rule}={received}. The file is damaged or from another version: convert the model again.")

@@ -11,7 +11,7 @@ import numpy as np
 
 from tflite_smart.converter.codecs import BY_NUMBER, CODECS, CodecParameters
 from tflite_smart.converter.codecs.base import LANES
-from tflite_smart.converter.errors import PackedWeightError
+from tflite_smart.converter.errors import PackedWeightError, require
 
 MAGIC = b"TFSW"
 VERSION = 0
@@ -19,6 +19,7 @@ HEADER_BYTES = 40
 PADDING_BYTES = 40
 PANEL = 32
 CODEBOOK_SIZE = 256
+MAX_ELEMENTS = (1 << 31) - 1
 VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3}
 
 _HEADER = struct.Struct("<4sBBBBbBBBIIIIIII")
@@ -82,55 +83,61 @@ class PackedWeight:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "PackedWeight":
-        """Parses and checks everything that FORMAT.md, 5 asks for. Raises PackedWeightError."""
-        if len(data) < HEADER_BYTES + PADDING_BYTES:
-            raise PackedWeightError(f"packed weight: size must be at least {HEADER_BYTES + PADDING_BYTES} bytes. Received: {len(data)}.")
+        """Parses and checks everything that FORMAT.md, 5 asks for, rule by rule in its order. Raises PackedWeightError."""
+        smallest = HEADER_BYTES + PADDING_BYTES
+        require("size", len(data) >= smallest, len(data), f"at least {smallest} bytes")
         (magic, version, codec, kind, raw_bits, base, num_symbols, has_escape, reserved,
          channels, elements, inner, panels, payload_bytes, payload_crc, header_crc) = _HEADER.unpack(data[:HEADER_BYTES])  # fmt: skip
         names = {number: name for name, number in VALUE_KINDS.items()}
-        _require("magic", magic == MAGIC, magic, MAGIC)
-        _require("version", version == VERSION, version, VERSION)
-        _require("codec", codec in BY_NUMBER, codec, sorted(BY_NUMBER))
-        _require("value_kind", kind in names, kind, sorted(names))
-        _require("reserved", reserved == 0, reserved, 0)
-        _require("has_escape", has_escape <= 1, has_escape, "0 or 1")
-        _require("num_channels", channels >= 1, channels, ">= 1")
-        _require("channel_elements", elements >= 1, elements, ">= 1")
-        _require("inner_elements", inner >= 1 and elements % inner == 0, inner, f"a divisor of {elements}")
-        _require("panels_per_tile", 1 <= panels <= -(-channels // PANEL), panels, f"1..{-(-channels // PANEL)}")
+        require("magic", magic == MAGIC, magic, MAGIC)
+        require("version", version == VERSION, version, VERSION)
+        require("reserved", reserved == 0, reserved, 0)
+        require("codec", codec in BY_NUMBER, codec, sorted(BY_NUMBER))
+        require("value_kind", kind in names, kind, sorted(names))
         name = BY_NUMBER[codec].name
-        parameters = CodecParameters(raw_bits, base, num_symbols, bool(has_escape))
-        _check_parameters(name, parameters)
+        _check_parameters(name, CodecParameters(raw_bits, base, num_symbols, has_escape))
+        most_panels = -(-channels // PANEL)
+        require("num_channels", channels >= 1, channels, "at least 1")
+        require("channel_elements", elements >= 1, elements, "at least 1")
+        require("num_elements", channels * elements <= MAX_ELEMENTS, channels * elements, f"at most {MAX_ELEMENTS}")
+        require("inner_elements", inner >= 1 and elements % inner == 0, inner, f"a divisor of {elements}")
+        require("panels_per_tile", 1 <= panels <= most_panels, panels, f"1..{most_panels}")
 
         codebook_size = CODEBOOK_SIZE if names[kind] == "codebook" else 0
         sizes = [4 * codebook_size, 16 if name == "rans" else 0, 0 if names[kind] == "integer" else 4 * channels, 4 * (tile_count(channels, panels) + 1)]
         payload_start = HEADER_BYTES + sum(sizes)
         expected = payload_start + payload_bytes + PADDING_BYTES
-        _require("size", len(data) == expected, len(data), f"{expected} bytes as the header implies")
-        _require("padding", not any(data[-PADDING_BYTES:]), "other bytes", f"{PADDING_BYTES} zero bytes")
+        require("size", len(data) == expected, len(data), f"{expected} bytes as the header implies")
         checked = zlib.crc32(data[HEADER_BYTES:payload_start], zlib.crc32(data[: HEADER_BYTES - 4]))
-        _require("header_crc", checked == header_crc, header_crc, checked)
-        payload = data[payload_start : payload_start + payload_bytes]
-        _require("payload_crc", zlib.crc32(payload) == payload_crc, payload_crc, zlib.crc32(payload))
-
+        require("header_crc", checked == header_crc, header_crc, checked)
         starts = HEADER_BYTES + np.cumsum([0] + sizes)
+        frequencies = tuple(data[starts[1] : starts[2]])
+        require("frequencies", not any(frequencies[num_symbols:]), frequencies, "0 at and above num_symbols")
+        require("frequencies", sum(frequencies) == 256 or not frequencies, frequencies, "16 numbers of the sum 256")
         codebook = np.frombuffer(data, "<f4", codebook_size, starts[0]) if codebook_size else None
         scales = np.frombuffer(data, "<f4", channels, starts[2]) if sizes[2] else None
-        for field, values in (("codebook", codebook), ("scales", scales)):
-            _require(field, values is None or np.isfinite(values).all(), "inf or nan", "finite")
-        if name == "rans":
-            frequencies = tuple(data[starts[1] : starts[1] + 16])
-            _require("frequencies", sum(frequencies) == 256 and not any(frequencies[num_symbols:]), frequencies, "16 numbers that sum to 256, 0 past num_symbols")
-            parameters = dataclasses.replace(parameters, frequencies=frequencies)
+        for rule, values in (("codebook", codebook), ("scales", scales)):
+            require(rule, values is None or np.isfinite(values).all(), "inf or nan", "finite")
+
         index = np.frombuffer(data, "<u4", sizes[3] // 4, starts[3]).astype(np.int64)
-        _require("tile index", index[0] == 0 and index[-1] == payload_bytes and np.all(np.diff(index) >= 0), index.tolist()[:4], "increasing from 0 to payload_bytes")
+        require("tile_index", index[0] == 0 and index[-1] == payload_bytes and np.all(np.diff(index) >= 0), index.tolist()[:4], "ascending from 0 to payload_bytes")
+        payload = data[payload_start : payload_start + payload_bytes]
         tiles = [payload[a:b] for a, b in zip(index[:-1], index[1:])]
-        return cls(name, names[kind], parameters, channels, elements, inner, panels, scales, codebook, tiles)
+        parameters = CodecParameters(raw_bits, base, num_symbols, bool(has_escape), frequencies)
+        packed = cls(name, names[kind], parameters, channels, elements, inner, panels, scales, codebook, tiles)
+        for tile in range(packed.num_tiles):
+            CODECS[name].check_bytes(len(tiles[tile]), packed.tile_ids(tile), parameters)
+        require("padding", not any(data[-PADDING_BYTES:]), "other bytes", f"{PADDING_BYTES} zero bytes")
+        require("payload_crc", zlib.crc32(payload) == payload_crc, payload_crc, zlib.crc32(payload))
+        return packed
+
+    def tile_ids(self, tile: int) -> int:
+        """How many ids a tile holds."""
+        return sum(self._panel_widths(tile)) * self.channel_elements
 
     def decode_tile(self, tile: int) -> np.ndarray:
         """The ids of one tile, int8, in tile order."""
-        count = sum(width for width in self._panel_widths(tile)) * self.channel_elements
-        return CODECS[self.codec].decode_tile(self.tiles[tile], count, self.parameters)
+        return CODECS[self.codec].decode_tile(self.tiles[tile], self.tile_ids(tile), self.parameters)
 
     def ids(self) -> np.ndarray:
         """All ids, int8 `(num_channels, channel_elements)`."""
@@ -184,17 +191,13 @@ def from_matrix(matrix: np.ndarray, shape: tuple[int, ...], axis: int) -> np.nda
 
 def _check_parameters(codec: str, p: CodecParameters) -> None:
     most_bits = {"raw": 0, "bitpack": 7, "rans": 4, "sparse": 0}[codec]
-    _require("raw_bits", p.raw_bits <= most_bits, p.raw_bits, f"0..{most_bits} for {codec}")
-    _require("num_symbols", (2 <= p.num_symbols <= 16) if codec == "rans" else p.num_symbols == 0, p.num_symbols, "2..16 for rans, else 0")
-    if codec in ("raw", "sparse"):
-        _require("base", p.base == 0 and not p.has_escape, (p.base, p.has_escape), f"0 and no escape for {codec}")
-    if codec == "bitpack":
-        _require("has_escape", p.raw_bits >= 1 or not p.has_escape, p.has_escape, "0 where raw_bits is 0")
-
-
-def _require(field: str, condition: bool, received: object, expected: object) -> None:
-    if not condition:
-        raise PackedWeightError(f"packed weight: {field} must be {expected}. Received: {field}={received}. The file is corrupted or from another version; convert the model again.")
+    escapes = codec in ("bitpack", "rans")
+    require("raw_bits", p.raw_bits <= most_bits, p.raw_bits, f"0..{most_bits} for {codec}")
+    require("base", p.base == 0 or escapes, p.base, f"0 for {codec}")
+    require("num_symbols", (2 <= p.num_symbols <= 16) if codec == "rans" else p.num_symbols == 0, p.num_symbols, "2..16 for rans, else 0")
+    require("has_escape", p.has_escape <= 1, p.has_escape, "0 or 1")
+    require("has_escape", not p.has_escape or escapes, p.has_escape, f"0 for {codec}")
+    require("has_escape", not p.has_escape or codec != "bitpack" or p.raw_bits >= 1, p.has_escape, "0 where raw_bits is 0")
 
 
 __all__ = ["LANES", "PANEL", "PackedWeight", "VALUE_KINDS", "from_matrix", "tile_count", "tile_order", "to_matrix"]

@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 
-from tflite_smart.converter.errors import PackedWeightError
+from tflite_smart.converter.errors import require
 
 LANES = 32
 MIN_ID, MAX_ID = -128, 127
@@ -49,12 +49,21 @@ class Codec(abc.ABC):
         """
 
     @abc.abstractmethod
+    def fixed_bytes(self, count: int, parameters: CodecParameters) -> int:
+        """What every tile of `count` ids begins with: planes, states. For `raw` the whole tile."""
+
+    def check_bytes(self, tile_bytes: int, count: int, parameters: CodecParameters) -> None:
+        """Rule `tile_bytes` of FORMAT.md. Raises: PackedWeightError."""
+        fixed = self.fixed_bytes(count, parameters)
+        require("tile_bytes", tile_bytes >= fixed, tile_bytes, f"at least {fixed}")
+
+    @abc.abstractmethod
     def encode_tile(self, ids: np.ndarray, parameters: CodecParameters) -> bytes:
         """Encodes one tile. `ids` is int8 `(count,)` in tile order."""
 
     @abc.abstractmethod
     def decode_tile(self, data: bytes, count: int, parameters: CodecParameters) -> np.ndarray:
-        """Decodes one tile to int8 `(count,)`. Raises PackedWeightError where the tile does not end as it must."""
+        """Decodes one tile to int8 `(count,)`. Raises PackedWeightError where it is too short or does not end as it must."""
 
 
 def num_rows(count: int) -> int:
@@ -99,12 +108,9 @@ def split_escapes(ids: np.ndarray, parameters: CodecParameters, num_codes: int) 
 
 
 def join_escapes(codes: np.ndarray, escaped: np.ndarray, escape_list: bytes, parameters: CodecParameters) -> np.ndarray:
-    """Inverse of `split_escapes`: int8 ids. `escape_list` must hold exactly one byte per escaped id."""
-    if len(escape_list) != np.count_nonzero(escaped):
-        raise PackedWeightError(
-            f"tile: the escape list must hold one byte per escaped id. Received: {len(escape_list)} bytes for "
-            f"{np.count_nonzero(escaped)} escapes. The file is corrupted; convert the model again."
-        )
+    """Inverse of `split_escapes` for whole rows: int8 ids. `escape_list` must hold exactly one byte per escaped lane."""
+    num_escaped = int(np.count_nonzero(escaped))
+    require("tile_end", len(escape_list) == num_escaped, f"{len(escape_list)} bytes", f"an escape list of {num_escaped} bytes")
     ids = (codes + parameters.base).astype(np.int8)
     ids[escaped] = np.frombuffer(escape_list, np.int8)[::-1]
     return ids

@@ -4,7 +4,6 @@ import numpy as np
 
 from tflite_smart.converter.codecs import base
 from tflite_smart.converter.codecs.base import Codec, CodecParameters
-from tflite_smart.converter.errors import PackedWeightError
 
 _MAX_BITS = 7
 
@@ -36,14 +35,14 @@ class BitPack(Codec):
         codes[escaped] = escape_code
         return base.pack_planes(base.pad_to_rows(codes, 0), parameters.raw_bits) + escape_list
 
+    def fixed_bytes(self, count, parameters):
+        return 4 * base.num_rows(count) * parameters.raw_bits
+
     def decode_tile(self, data, count, parameters):
-        rows = base.num_rows(count)
-        planes_bytes = 4 * rows * parameters.raw_bits
-        if len(data) < planes_bytes:
-            raise PackedWeightError(f"tile: a bitpack tile must hold {planes_bytes} bytes of planes. Received: {len(data)}.")
-        codes = base.unpack_planes(data, rows, parameters.raw_bits).reshape(-1)[:count]
+        self.check_bytes(len(data), count, parameters)
+        codes = base.unpack_planes(data, base.num_rows(count), parameters.raw_bits).reshape(-1)
         escaped = (codes == _escape_code(parameters)) & parameters.has_escape
-        return base.join_escapes(codes, escaped, data[planes_bytes:], parameters)
+        return base.join_escapes(codes, escaped, data[self.fixed_bytes(count, parameters) :], parameters)[:count]
 
 
 def _escape_code(parameters: CodecParameters) -> int:

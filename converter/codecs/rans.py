@@ -17,7 +17,7 @@ import numpy as np
 
 from tflite_smart.converter.codecs import base
 from tflite_smart.converter.codecs.base import LANES, Codec, CodecParameters
-from tflite_smart.converter.errors import PackedWeightError
+from tflite_smart.converter.errors import require
 
 SLOTS = 256
 MAX_SYMBOLS = 16
@@ -50,15 +50,17 @@ class Rans(Codec):
         planes = base.pack_planes(base.pad_to_rows(codes, 0), parameters.raw_bits)
         return planes + _encode_symbols(symbols, parameters.frequencies) + escape_list
 
+    def fixed_bytes(self, count, parameters):
+        return 4 * base.num_rows(count) * parameters.raw_bits + 2 * LANES
+
     def decode_tile(self, data, count, parameters):
+        self.check_bytes(len(data), count, parameters)
         rows = base.num_rows(count)
-        planes_bytes = 4 * rows * parameters.raw_bits
-        if len(data) < planes_bytes + 2 * LANES:
-            raise PackedWeightError(f"tile: a rans tile must hold {planes_bytes + 2 * LANES} bytes before its stream. Received: {len(data)}.")
-        symbols, stream_bytes = _decode_symbols(data[planes_bytes:], rows, parameters.frequencies)
+        symbols, stream_bytes = _decode_symbols(data[4 * rows * parameters.raw_bits :], rows, parameters.frequencies)
         codes = (symbols << parameters.raw_bits) | base.unpack_planes(data, rows, parameters.raw_bits)
-        escaped = (symbols.reshape(-1)[:count] == parameters.num_symbols - 1) & parameters.has_escape
-        return base.join_escapes(codes.reshape(-1)[:count], escaped, data[planes_bytes + stream_bytes :], parameters)
+        escaped = (symbols.reshape(-1) == parameters.num_symbols - 1) & parameters.has_escape
+        escape_list = data[self.fixed_bytes(count, parameters) + stream_bytes :]
+        return base.join_escapes(codes.reshape(-1), escaped, escape_list, parameters)[:count]
 
 
 @functools.lru_cache(maxsize=64)
@@ -120,24 +122,26 @@ def _encode_symbols(symbols: np.ndarray, frequencies: tuple[int, ...]) -> bytes:
 
 
 def _decode_symbols(data: bytes, rows: int, frequencies: tuple[int, ...]) -> tuple[np.ndarray, int]:
-    """Symbols int32 `(rows, 32)`, and how many bytes states and stream took."""
+    """Symbols int32 `(rows, 32)`, and how many bytes the stream took."""
     symbol_of, rank_of, _, _ = slot_tables(frequencies)
     frequency = np.asarray(frequencies, np.int32)
     state = np.frombuffer(data, "<u2", LANES).astype(np.int32)
     stream = np.frombuffer(data, np.uint8, offset=2 * LANES)
-    stream = np.concatenate([stream, np.zeros(LANES, np.uint8)])  # a corrupted tile reads zeros, as past any tile
-    position, end = 0, len(stream) - LANES
+    stream_bytes = len(stream)
+    stream = np.concatenate([stream, np.zeros(LANES, np.uint8)])  # a damaged tile reads on behind its end; whatever that gives, it is refused
+    taken = 0
     symbols = np.zeros((rows, LANES), np.int32)
     for row in range(rows):
         slot, quotient = state & 255, state >> 8
         symbols[row] = symbol_of[slot]
         state = frequency[symbols[row]] * quotient + rank_of[slot]
         empty = np.flatnonzero(state < _LOWEST_STATE)
-        state[empty] = state[empty] << 8 | stream[position : position + len(empty)]
-        position = min(position + len(empty), end)
-    if np.any(state != _LOWEST_STATE):
-        raise PackedWeightError("tile: every rans state must end at 256. Received: another state. The file is corrupted; convert the model again.")
-    return symbols, 2 * LANES + position
+        start = min(taken, stream_bytes)
+        state[empty] = state[empty] << 8 | stream[start : start + len(empty)]
+        taken += len(empty)
+    require("tile_end", taken <= stream_bytes, f"{taken} bytes read", f"within {stream_bytes} bytes of stream")
+    require("tile_end", np.all(state == _LOWEST_STATE), state.tolist(), f"{_LOWEST_STATE} in every state")
+    return symbols, taken
 
 
 def _padding_symbol(parameters: CodecParameters) -> int:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tflite_smart.converter.codecs.base import Codec, CodecParameters
-from tflite_smart.converter.errors import PackedWeightError
+from tflite_smart.converter.errors import require
 
 
 class Raw(Codec):
@@ -17,7 +17,12 @@ class Raw(Codec):
     def encode_tile(self, ids, parameters):
         return ids.astype(np.int8).tobytes()
 
+    def fixed_bytes(self, count, parameters):
+        return count
+
+    def check_bytes(self, tile_bytes, count, parameters):
+        require("tile_bytes", tile_bytes == count, tile_bytes, f"exactly {count}")
+
     def decode_tile(self, data, count, parameters):
-        if len(data) != count:
-            raise PackedWeightError(f"tile: a raw tile must hold one byte per id. Received: {len(data)} bytes for {count} ids.")
+        self.check_bytes(len(data), count, parameters)
         return np.frombuffer(data, np.int8, count)

@@ -4,7 +4,7 @@ import numpy as np
 
 from tflite_smart.converter.codecs import base
 from tflite_smart.converter.codecs.base import Codec, CodecParameters
-from tflite_smart.converter.errors import PackedWeightError
+from tflite_smart.converter.errors import require
 
 
 class Sparse(Codec):
@@ -20,16 +20,16 @@ class Sparse(Codec):
         bitmap = base.pad_to_rows((ids != 0).astype(np.int32), 0)
         return base.pack_planes(bitmap, 1) + ids[ids != 0].astype(np.int8).tobytes()
 
+    def fixed_bytes(self, count, parameters):
+        return 4 * base.num_rows(count)
+
     def decode_tile(self, data, count, parameters):
+        self.check_bytes(len(data), count, parameters)
         rows = base.num_rows(count)
-        if len(data) < 4 * rows:
-            raise PackedWeightError(f"tile: a sparse tile must hold {4 * rows} bytes of bitmap. Received: {len(data)}.")
-        nonzero = base.unpack_planes(data, rows, 1).reshape(-1)[:count].astype(bool)
-        values = np.frombuffer(data, np.int8, offset=4 * rows)
-        if len(values) != np.count_nonzero(nonzero):
-            raise PackedWeightError(
-                f"tile: a sparse tile must hold one byte per set bit. Received: {len(values)} bytes for {np.count_nonzero(nonzero)} bits."
-            )
-        ids = np.zeros(count, np.int8)
+        nonzero = base.unpack_planes(data, rows, 1).reshape(-1).astype(bool)
+        values = np.frombuffer(data, np.int8, offset=self.fixed_bytes(count, parameters))
+        num_nonzero = int(np.count_nonzero(nonzero))
+        require("tile_end", len(values) == num_nonzero, f"{len(values)} bytes", f"behind {num_nonzero} values")
+        ids = np.zeros(len(nonzero), np.int8)
         ids[nonzero] = values
-        return ids
+        return ids[:count]

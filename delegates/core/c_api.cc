@@ -54,7 +54,7 @@ Status Expand(const uint8_t* data, size_t size, void* output, uint64_t output_by
   const bool integer = weight.value_kind == ValueKind::kInteger;
   const uint32_t element_bytes = integer ? sizeof(int8_t) : sizeof(float);
   if (output_bytes % element_bytes != 0 || output_bytes / element_bytes != weight.num_elements()) {
-    return MakeError(Code::kInvalidArgument, "output_bytes must be %llu elements of %u bytes. Received: output_bytes=%llu.",
+    return MakeError(Code::kInvalidArgument, "packed weight: shape must be the output's: %llu elements of %u bytes. Received: output_bytes=%llu.",
                      static_cast<unsigned long long>(weight.num_elements()), element_bytes, static_cast<unsigned long long>(output_bytes));
   }
   Runtime runtime(1);

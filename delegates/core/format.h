@@ -1,5 +1,3 @@
-// NOTE FROM THE LEAD (03:58): FORMAT.md sections 3, 4 (rans: own_rank/alias_rank, ascending ranks) and 5 changed; header is 40 bytes, padding 40. Re-read them;
-// format.h, coding.h and alias_tables.cc are already adapted; remove this note.
 // The constants of converter/FORMAT.md, in its order. tests/delegates/test_codecs.py compares them with converter/format.py.
 #ifndef TFLITE_SMART_CORE_FORMAT_H_
 #define TFLITE_SMART_CORE_FORMAT_H_
@@ -23,6 +21,7 @@ constexpr uint32_t kSymbols = 16;       // of rANS; also the number of alias buc
 constexpr uint32_t kSlots = 256;        // of rANS: the sum of the frequencies
 constexpr uint32_t kStateStart = 256;   // where the encoder starts and so where every lane must end
 constexpr uint32_t kStateBytes = 2 * kLanes;
+constexpr uint32_t kMaxElements = 0x7fffffff;  // of a tensor: what a .tflite counts its bytes with
 constexpr uint8_t kMaxBitpackBits = 7;
 constexpr uint8_t kMaxRansRawBits = 4;
 

@@ -17,11 +17,13 @@ uint32_t Load32(const uint8_t* p) {
 
 constexpr char kMend[] = "The file is damaged or was written by another version: convert the model again.";
 
-// `name` must be `expected`; the bytes say `received`.
-Status FieldError(const char* name, const char* expected, long long received) {
-  return MakeError(Code::kCorrupt, "packed weight: %s must be %s. Received: %s=%lld. %s", name, expected, name, received,
+// `rule`, a name in the table of FORMAT.md section 5, must be `expected`; the bytes say `received`.
+Status RuleError(const char* rule, const char* expected, long long received) {
+  return MakeError(Code::kCorrupt, "packed weight: %s must be %s. Received: %s=%lld. %s", rule, expected, rule, received,
                    kMend);
 }
+
+long long Signed(uint64_t value) { return static_cast<long long>(value); }
 
 Status CheckMagicVersionReserved(const uint8_t* h) {
   if (std::memcmp(h + field::kMagic, "TFSW", 4) != 0) {
@@ -31,39 +33,40 @@ Status CheckMagicVersionReserved(const uint8_t* h) {
     return MakeError(Code::kUnsupported, "packed weight: version must be %d. Received: version=%d. Convert the model again with this release.",
                      kVersion, h[field::kVersion]);
   }
-  if (h[field::kReserved] != 0) return FieldError("reserved", "0", h[field::kReserved]);
+  if (h[field::kReserved] != 0) return RuleError("reserved", "0", h[field::kReserved]);
   return Status();
 }
 
 // Fields whose rules depend on the codec.
 Status CheckCoding(const uint8_t* h) {
   const uint8_t raw_bits = h[field::kRawBits], num_symbols = h[field::kNumSymbols], has_escape = h[field::kHasEscape];
-  if (h[field::kCodec] > 3) return FieldError("codec", "0..3", h[field::kCodec]);
-  if (h[field::kValueKind] > 3) return FieldError("value_kind", "0..3", h[field::kValueKind]);
+  if (h[field::kCodec] > 3) return RuleError("codec", "0..3", h[field::kCodec]);
+  if (h[field::kValueKind] > 3) return RuleError("value_kind", "0..3", h[field::kValueKind]);
   const Codec codec = static_cast<Codec>(h[field::kCodec]);
   const bool plain = codec == Codec::kRaw || codec == Codec::kSparse;
-  if (codec == Codec::kBitpack && raw_bits > kMaxBitpackBits) return FieldError("raw_bits", "0..7 for bitpack", raw_bits);
-  if (codec == Codec::kRans && raw_bits > kMaxRansRawBits) return FieldError("raw_bits", "0..4 for rans", raw_bits);
-  if (plain && raw_bits != 0) return FieldError("raw_bits", "0 for raw and sparse", raw_bits);
-  if (plain && h[field::kBase] != 0) return FieldError("base", "0 for raw and sparse", static_cast<int8_t>(h[field::kBase]));
+  if (codec == Codec::kBitpack && raw_bits > kMaxBitpackBits) return RuleError("raw_bits", "0..7 for bitpack", raw_bits);
+  if (codec == Codec::kRans && raw_bits > kMaxRansRawBits) return RuleError("raw_bits", "0..4 for rans", raw_bits);
+  if (plain && raw_bits != 0) return RuleError("raw_bits", "0 for raw and sparse", raw_bits);
+  if (plain && h[field::kBase] != 0) return RuleError("base", "0 for raw and sparse", static_cast<int8_t>(h[field::kBase]));
   if (codec == Codec::kRans && (num_symbols < 2 || num_symbols > kSymbols)) {
-    return FieldError("num_symbols", "2..16 for rans", num_symbols);
+    return RuleError("num_symbols", "2..16 for rans", num_symbols);
   }
-  if (codec != Codec::kRans && num_symbols != 0) return FieldError("num_symbols", "0 unless the codec is rans", num_symbols);
-  if (has_escape > 1) return FieldError("has_escape", "0 or 1", has_escape);
-  if (has_escape && plain) return FieldError("has_escape", "0 for raw and sparse", has_escape);
-  if (has_escape && codec == Codec::kBitpack && raw_bits == 0) return FieldError("has_escape", "0 when raw_bits is 0", 1);
+  if (codec != Codec::kRans && num_symbols != 0) return RuleError("num_symbols", "0 unless the codec is rans", num_symbols);
+  if (has_escape > 1) return RuleError("has_escape", "0 or 1", has_escape);
+  if (has_escape && plain) return RuleError("has_escape", "0 for raw and sparse", has_escape);
+  if (has_escape && codec == Codec::kBitpack && raw_bits == 0) return RuleError("has_escape", "0 when raw_bits is 0", 1);
   return Status();
 }
 
 Status CheckShape(const PackedWeight& w) {
-  if (w.num_channels == 0) return FieldError("num_channels", "at least 1", 0);
-  if (w.channel_elements == 0) return FieldError("channel_elements", "at least 1", 0);
+  if (w.num_channels == 0) return RuleError("num_channels", "at least 1", 0);
+  if (w.channel_elements == 0) return RuleError("channel_elements", "at least 1", 0);
+  if (w.num_elements() > kMaxElements) return RuleError("num_elements", "at most 2147483647", Signed(w.num_elements()));
   if (w.inner_elements == 0 || w.channel_elements % w.inner_elements != 0) {
-    return FieldError("inner_elements", "a divisor of channel_elements", w.inner_elements);
+    return RuleError("inner_elements", "a divisor of channel_elements", w.inner_elements);
   }
   if (w.panels_per_tile == 0 || w.panels_per_tile > w.num_panels) {
-    return FieldError("panels_per_tile", "1..ceil(num_channels / 32)", w.panels_per_tile);
+    return RuleError("panels_per_tile", "1..ceil(num_channels / 32)", w.panels_per_tile);
   }
   return Status();
 }
@@ -71,17 +74,17 @@ Status CheckShape(const PackedWeight& w) {
 Status CheckFrequencies(const uint8_t* frequency, uint32_t num_symbols) {
   uint32_t sum = 0;
   for (uint32_t s = 0; s < kSymbols; ++s) {
-    if (s >= num_symbols && frequency[s] != 0) return FieldError("a frequency at or above num_symbols", "0", frequency[s]);
+    if (s >= num_symbols && frequency[s] != 0) return RuleError("frequencies", "0 at and above num_symbols", frequency[s]);
     sum += frequency[s];
   }
-  if (sum != kSlots) return FieldError("the sum of the frequencies", "256", sum);
+  if (sum != kSlots) return RuleError("frequencies", "16 numbers of the sum 256", sum);
   return Status();
 }
 
-Status CheckFinite(const char* name, const float* values, uint32_t count) {
+Status CheckFinite(const char* rule, const float* values, uint32_t count) {
   for (uint32_t i = 0; i < count; ++i) {
     if (!std::isfinite(values[i])) {
-      return MakeError(Code::kCorrupt, "packed weight: %s[%u] must be finite. Received: %s[%u]=%g. %s", name, i, name, i,
+      return MakeError(Code::kCorrupt, "packed weight: %s must be finite. Received: %s[%u]=%g. %s", rule, rule, i,
                        static_cast<double>(values[i]), kMend);
     }
   }
@@ -89,18 +92,21 @@ Status CheckFinite(const char* name, const float* values, uint32_t count) {
 }
 
 Status CheckTileIndex(const PackedWeight& w) {
-  if (w.tile_index[0] != 0) return FieldError("tile index[0]", "0", w.tile_index[0]);
-  if (w.tile_index[w.num_tiles] != w.payload_bytes) {
-    return FieldError("the tile index's last entry", "payload_bytes", w.tile_index[w.num_tiles]);
-  }
+  if (w.tile_index[0] != 0) return RuleError("tile_index", "0 for the first tile", w.tile_index[0]);
+  if (w.tile_index[w.num_tiles] != w.payload_bytes) return RuleError("tile_index", "payload_bytes at its end", w.tile_index[w.num_tiles]);
   for (uint32_t t = 0; t < w.num_tiles; ++t) {
-    if (w.tile_index[t + 1] < w.tile_index[t]) return FieldError("the tile index", "ascending", w.tile_index[t + 1]);
+    if (w.tile_index[t + 1] < w.tile_index[t]) return RuleError("tile_index", "ascending", w.tile_index[t + 1]);
+  }
+  return Status();
+}
+
+Status CheckTileBytes(const PackedWeight& w) {
+  for (uint32_t t = 0; t < w.num_tiles; ++t) {
     const uint64_t bytes = w.tile_index[t + 1] - w.tile_index[t];
     const uint64_t fixed = FixedTileBytes(w.codec, w.coding.raw_bits, w.tile_ids(t));
     if (w.codec == Codec::kRaw ? bytes != fixed : bytes < fixed) {
-      return MakeError(Code::kCorrupt, "packed weight: tile %u must have %s %llu bytes. Received: bytes=%llu. %s", t,
-                       w.codec == Codec::kRaw ? "exactly" : "at least", static_cast<unsigned long long>(fixed),
-                       static_cast<unsigned long long>(bytes), kMend);
+      return MakeError(Code::kCorrupt, "packed weight: tile_bytes must be %s %lld. Received: tile_bytes=%lld in tile %u. %s",
+                       w.codec == Codec::kRaw ? "exactly" : "at least", Signed(fixed), Signed(bytes), t, kMend);
     }
   }
   return Status();
@@ -127,7 +133,7 @@ uint64_t FixedTileBytes(Codec codec, uint8_t raw_bits, uint64_t ids) {
 
 Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   if (data == nullptr) return MakeError(Code::kInvalidArgument, "packed weight: data must not be null.");
-  if (size < kHeaderBytes + kPaddingBytes) return FieldError("size", "at least 80 bytes", static_cast<long long>(size));
+  if (size < kHeaderBytes + kPaddingBytes) return RuleError("size", "at least 80 bytes", Signed(size));
   if (reinterpret_cast<uintptr_t>(data) % alignof(float) != 0) {
     return MakeError(Code::kInvalidArgument, "packed weight: data must be 4-byte aligned. Received: data=%p. Copy it to an aligned buffer.",
                      static_cast<const void*>(data));
@@ -154,8 +160,8 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   const uint64_t before_payload = kHeaderBytes + codebook_bytes + frequency_bytes + scale_bytes + 4ull * (w.num_tiles + 1ull);
   const uint64_t expected = before_payload + w.payload_bytes + kPaddingBytes;
   if (size != expected) {
-    return MakeError(Code::kCorrupt, "packed weight: size must be %llu bytes, as its header implies. Received: size=%llu. %s",
-                     static_cast<unsigned long long>(expected), static_cast<unsigned long long>(size), kMend);
+    return MakeError(Code::kCorrupt, "packed weight: size must be %lld bytes, as its header implies. Received: size=%lld. %s",
+                     Signed(expected), Signed(size), kMend);
   }
   const uint8_t* p = data + kHeaderBytes;
   w.codebook = codebook_bytes ? reinterpret_cast<const float*>(p) : nullptr;
@@ -183,9 +189,10 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   if (w.codebook != nullptr) TFS_RETURN_IF_ERROR(CheckFinite("codebook", w.codebook, kCodebookSize));
   if (w.scales != nullptr) TFS_RETURN_IF_ERROR(CheckFinite("scales", w.scales, w.num_channels));
   TFS_RETURN_IF_ERROR(CheckTileIndex(w));
+  TFS_RETURN_IF_ERROR(CheckTileBytes(w));
   const uint8_t* padding = w.payload + w.payload_bytes;
   for (uint32_t i = 0; i < kPaddingBytes; ++i) {
-    if (padding[i] != 0) return FieldError("padding", "40 zero bytes", padding[i]);
+    if (padding[i] != 0) return RuleError("padding", "40 zero bytes", padding[i]);
   }
   return CheckCrc("payload_crc", Load32(data + field::kPayloadCrc), Crc32(0, w.payload, w.payload_bytes));
 }

@@ -98,8 +98,8 @@ Status TileDecoder::Finish() const {
     for (uint32_t lane = 0; lane < kLanes; ++lane) good &= state_.x[lane] == kStateStart;
   }
   if (good) return Status();
-  return MakeError(Code::kCorrupt, "packed weight: tile %u must end where its header says. Received: another end or final state. "
-                   "The file is damaged: convert the model again.", tile_);
+  return MakeError(Code::kCorrupt, "packed weight: tile_end must be the end of stream and escape list, in every state %u. Received: other "
+                   "bytes or states in tile %u. The file is damaged: convert the model again.", kStateStart, tile_);
 }
 
 Status DecodeTile(const PackedWeight& weight, uint32_t tile, int8_t* ids) {

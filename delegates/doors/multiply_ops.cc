@@ -25,12 +25,6 @@ Status ReadActivation(const Options& options, Activation* activation) {
   return Status();
 }
 
-Status CheckSize(const PackedWeight& weight) {
-  if (weight.num_channels <= kMaxInt && weight.channel_elements <= kMaxInt) return Status();
-  return MakeError(Code::kInvalidArgument, "packed weight N and K must be at most %d. Received: N=%u, K=%u.", kMaxInt, weight.num_channels,
-                   weight.channel_elements);
-}
-
 Status CheckBias(const tfl::Tensor* bias, tfl::Type type, const PackedWeight& weight) {
   if (bias == nullptr) return Status();
   Shape shape;
@@ -122,7 +116,6 @@ class Conv2DOp : public MultiplyOp {
  protected:
   Status ReadOptions(const Options& options) override {
     ConvGeometry& g = geometry_;
-    TFS_RETURN_IF_ERROR(CheckSize(weight_));
     TFS_RETURN_IF_ERROR(ReadActivation(options, &activation_));
     TFS_RETURN_IF_ERROR(options.Int("stride_h", 1, kMaxInt, &g.stride_height));
     TFS_RETURN_IF_ERROR(options.Int("stride_w", 1, kMaxInt, &g.stride_width));
@@ -186,7 +179,6 @@ class FullyConnectedOp : public MultiplyOp {
   bool fully_connected() const override { return true; }
 
   Status ReadOptions(const Options& options) override {
-    TFS_RETURN_IF_ERROR(CheckSize(weight_));
     TFS_RETURN_IF_ERROR(ReadActivation(options, &activation_));
     return options.Int("keep_num_dims", 0, 1, &keep_num_dims_);
   }

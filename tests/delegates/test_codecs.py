@@ -1,19 +1,17 @@
 """The C++ codecs through the C API: equal to the numpy reference byte for byte, on every instruction set, and safe on any bytes."""
 
 import ctypes
-import struct
-import zlib
 
 import numpy as np
 import pytest
 
+from tests.golden_errors.sealing import sealed
 from tflite_smart.converter import format as packed_format
 from tflite_smart.converter.codecs import CODECS, CodecParameters
 from tflite_smart.converter.format import PackedWeight, from_matrix, tile_count, tile_order
 from tflite_smart.delegates import native
 
-HEADER, PADDING = packed_format.HEADER_BYTES, packed_format.PADDING_BYTES
-PAYLOAD_BYTES_AT, PAYLOAD_CRC_AT, HEADER_CRC_AT = 28, 32, 36
+HEADER = packed_format.HEADER_BYTES
 OK, INVALID_ARGUMENT, CORRUPT, UNSUPPORTED = 0, 1, 2, 3
 
 
@@ -52,17 +50,6 @@ def pack(ids: np.ndarray, codec: str, panels_per_tile: int = 1, inner: int = 1, 
     codebook = rng.normal(size=256).astype(np.float32) if value_kind == "codebook" else None
     tiles = [CODECS[codec].encode_tile(tile_order(ids, t, panels_per_tile), parameters) for t in range(tile_count(len(ids), panels_per_tile))]
     return PackedWeight(codec, value_kind, parameters, *ids.shape, inner, panels_per_tile, scales, codebook, tiles)
-
-
-def with_checksums(blob: bytes) -> bytes:
-    """`blob` with both CRCs made right, so that tampering reaches the rules behind them."""
-    blob = bytearray(blob)
-    payload_bytes = struct.unpack_from("<I", blob, PAYLOAD_BYTES_AT)[0]
-    start = len(blob) - PADDING - payload_bytes
-    if start >= HEADER:
-        struct.pack_into("<I", blob, PAYLOAD_CRC_AT, zlib.crc32(blob[start : len(blob) - PADDING]))
-        struct.pack_into("<I", blob, HEADER_CRC_AT, zlib.crc32(blob[HEADER:start], zlib.crc32(blob[:HEADER_CRC_AT])))
-    return bytes(blob)
 
 
 def decode_anyway(blob: bytes, tile: int, count: int, piece_rows: int = 0) -> tuple[int, np.ndarray]:
@@ -188,20 +175,20 @@ def test_every_flipped_byte_is_found(codec):
 def test_rules_behind_the_checksums(position, value, name):
     blob = bytearray(pack(draw("gaussian", (70, 5)), "rans").to_bytes())
     blob[position] = value
-    assert name in str(refusal(native.open_packed, with_checksums(bytes(blob))))
+    assert name in str(refusal(native.open_packed, sealed(blob)))
 
 
 @pytest.mark.parametrize(
     "offset, patch, name",
-    [(0, b"\xff", "frequencies"), (15, b"\x01", "frequenc"), (16, b"\0\0\x80\x7f", "scales[0]"), (16 + 4 * 69, b"\0\0\xc0\xff", "scales[69]"),
-     (16 + 4 * 70, b"\x01", "tile index[0]"), (16 + 4 * 72, b"\0\0\0\0", "ascending"), (16 + 4 * 73, b"\0", "last entry"),
-     (16 + 4 * 71, b"\x01\0\0\0", "tile 0")],
+    [(0, b"\xff", "frequencies"), (15, b"\x01", "frequencies"), (16, b"\0\0\x80\x7f", "scales"), (16 + 4 * 69, b"\0\0\xc0\xff", "scales"),
+     (16 + 4 * 70, b"\x01", "tile_index"), (16 + 4 * 72, b"\0\0\0\0", "tile_index"), (16 + 4 * 73, b"\0", "tile_index"),
+     (16 + 4 * 71, b"\x01\0\0\0", "tile_bytes")],
 )  # fmt: skip
 def test_rules_of_the_sections(offset, patch, name):
     ids = draw("binary", (70, 5))
     blob = bytearray(pack(ids, "rans").to_bytes())
     blob[HEADER + offset : HEADER + offset + len(patch)] = patch
-    assert name in str(refusal(native.open_packed, with_checksums(bytes(blob))))
+    assert name in str(refusal(native.open_packed, sealed(blob)))
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -213,7 +200,7 @@ def test_any_header_byte_with_right_checksums(codec, isa):
         for value in (0, 1, 2, 3, 4, 5, 7, 16, 127, 128, 255):
             broken = bytearray(blob)
             broken[position] = value
-            broken = with_checksums(bytes(broken))
+            broken = sealed(broken)
             try:
                 info = native.open_packed(broken)
             except native.NativeError:
@@ -257,7 +244,7 @@ def test_a_wrong_final_state_is_an_error(isa):
     tile = bytearray(packed.tiles[0])
     tile[-1 if not packed.parameters.has_escape else 4 * 31 * packed.parameters.raw_bits] ^= 1
     broken = PackedWeight(**{**packed.__dict__, "tiles": [bytes(tile)]}).to_bytes()
-    assert "tile 0 must end" in str(refusal(native.decode_tile, broken, 0))
+    assert "tile_end must" in str(refusal(native.decode_tile, broken, 0))
 
 
 # --- the caller's mistakes ------------------------------------------------------------------------------------------------------
@@ -270,14 +257,6 @@ def test_wrong_sizes_and_numbers_are_refused():
     assert decode_anyway(blob, 0, 7)[0] == INVALID_ARGUMENT
     unaligned = np.frombuffer(b"xx" + blob, np.uint8)[2:]
     assert native.library().tfs_open(unaligned.ctypes.data + unaligned.ctypes.data % 4 + 1, len(blob), None, None) == INVALID_ARGUMENT
-
-
-def test_a_constant_tensor_of_astronomic_size_is_refused_by_its_shape():
-    """100 bytes may stand for 2^64 ids: expand compares shapes before it believes them."""
-    packed = pack(draw("constant", (1, 8)), "bitpack")
-    blob = bytearray(packed.to_bytes())
-    struct.pack_into("<II", blob, 16, 0xFFFFFFFF, 0xFFFFFFFF)
-    assert refusal(native.expand, with_checksums(bytes(blob)), (1, 8)).code == INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize("codec", ["bitpack", "rans"])
