@@ -19,20 +19,7 @@ _CHUNK = 1 << 20
 def expected_digest(blob: bytes, ids: np.ndarray, shape: tuple[int, ...], axis: int) -> bytes:
     """Digest of the values that a decoder must give back for these ids; taken from the ids, not by decoding."""
     packed = PackedWeight.from_bytes(blob)
-    return digest(ids_to_values(packed, ids), shape, axis)
-
-
-def ids_to_values(packed: PackedWeight, ids: np.ndarray) -> np.ndarray:
-    """FORMAT.md, 1: `scale * value(id)` in float32, or the ids themselves."""
-    if packed.value_kind == "integer":
-        return ids
-    if packed.value_kind == "codebook":
-        values = packed.codebook[ids.astype(np.int16) + 128]
-    else:
-        values = ids.astype(np.float32)
-        values += np.float32(0.5 if packed.value_kind == "midrise" else 0.0)
-    values *= packed.scales[:, None]
-    return values
+    return digest(packed.values(ids), shape, axis)
 
 
 def digest(matrix: np.ndarray, shape: tuple[int, ...], axis: int) -> bytes:

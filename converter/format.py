@@ -4,12 +4,13 @@ This is the readable reference. Conversion uses the C++ encoder for the tiles wh
 """
 
 import dataclasses
+import math
 import struct
 import zlib
 
 import numpy as np
 
-from tflite_smart.converter.codecs import BY_NUMBER, CODECS, CodecParameters
+from tflite_smart.converter.codecs import BY_NUMBER, CODECS, CodecParameters, smartdeal
 from tflite_smart.converter.codecs.base import LANES
 from tflite_smart.converter.errors import PackedWeightError, require
 
@@ -20,10 +21,11 @@ PADDING_BYTES = 40
 PANEL = 32
 CODEBOOK_SIZE = 256
 MAX_ELEMENTS = (1 << 31) - 1
-VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3}
+VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3, "smartdeal": 5}
 
 _HEADER = struct.Struct("<4sBBBBbBBBIIIIIII")
 assert _HEADER.size == HEADER_BYTES
+_GROUPING = struct.Struct("<III")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,7 @@ class PackedWeight:
         scales: float32 `(num_channels,)`; None for `integer`.
         codebook: float32 `(256,)` for `codebook`, else None.
         tiles: one bytes object per tile.
+        basis: for `smartdeal`, else None.
     """
 
     codec: str
@@ -50,6 +53,7 @@ class PackedWeight:
     scales: np.ndarray | None
     codebook: np.ndarray | None
     tiles: list[bytes]
+    basis: smartdeal.Basis | None = None
 
     @property
     def num_tiles(self) -> int:
@@ -62,12 +66,16 @@ class PackedWeight:
             sections += self.codebook.astype("<f4").tobytes()
         if self.parameters.frequencies:
             sections += bytes(self.parameters.frequencies)
+        if self.basis is not None:
+            sections += _GROUPING.pack(self.basis.group_size, self.basis.group_stride, self.basis.slice_groups)
         if self.scales is not None:
             sections += self.scales.astype("<f4").tobytes()
         ends = np.cumsum([0] + [len(tile) for tile in self.tiles])
         if ends[-1] >= 1 << 32:
             raise PackedWeightError(f"packed weight: payload must be under 4 GiB. Received: {ends[-1]} bytes. Split the tensor.")
         sections += ends.astype("<u4").tobytes()
+        if self.basis is not None:
+            sections += self.basis.values.astype(np.int8).tobytes()
         payload = b"".join(self.tiles)
         header = self._header(len(payload), zlib.crc32(payload))
         header += struct.pack("<I", zlib.crc32(sections, zlib.crc32(header)))
@@ -104,7 +112,11 @@ class PackedWeight:
         require("panels_per_tile", 1 <= panels <= most_panels, panels, f"1..{most_panels}")
 
         codebook_size = CODEBOOK_SIZE if names[kind] == "codebook" else 0
-        sizes = [4 * codebook_size, 16 if name == "rans" else 0, 0 if names[kind] == "integer" else 4 * channels, 4 * (tile_count(channels, panels) + 1)]
+        sizes = [4 * codebook_size, 16 if name == "rans" else 0, 0, 0 if names[kind] == "integer" else 4 * channels, 4 * (tile_count(channels, panels) + 1), 0]
+        if names[kind] == "smartdeal":
+            grouping = _read_grouping(data[HEADER_BYTES + sizes[1] :], elements)
+            basis_shape = (smartdeal.num_slices(elements, grouping[0], grouping[2]), grouping[0], grouping[0], channels)
+            sizes[2], sizes[5] = _GROUPING.size, math.prod(basis_shape)
         payload_start = HEADER_BYTES + sum(sizes)
         expected = payload_start + payload_bytes + PADDING_BYTES
         require("size", len(data) == expected, len(data), f"{expected} bytes as the header implies")
@@ -115,16 +127,17 @@ class PackedWeight:
         require("frequencies", not any(frequencies[num_symbols:]), frequencies, "0 at and above num_symbols")
         require("frequencies", sum(frequencies) == 256 or not frequencies, frequencies, "16 numbers of the sum 256")
         codebook = np.frombuffer(data, "<f4", codebook_size, starts[0]) if codebook_size else None
-        scales = np.frombuffer(data, "<f4", channels, starts[2]) if sizes[2] else None
+        scales = np.frombuffer(data, "<f4", channels, starts[3]) if sizes[3] else None
         for rule, values in (("codebook", codebook), ("scales", scales)):
             require(rule, values is None or np.isfinite(values).all(), "inf or nan", "finite")
 
-        index = np.frombuffer(data, "<u4", sizes[3] // 4, starts[3]).astype(np.int64)
+        index = np.frombuffer(data, "<u4", sizes[4] // 4, starts[4]).astype(np.int64)
         require("tile_index", index[0] == 0 and index[-1] == payload_bytes and np.all(np.diff(index) >= 0), index.tolist()[:4], "ascending from 0 to payload_bytes")
         payload = data[payload_start : payload_start + payload_bytes]
         tiles = [payload[a:b] for a, b in zip(index[:-1], index[1:])]
         parameters = CodecParameters(raw_bits, base, num_symbols, bool(has_escape), frequencies)
-        packed = cls(name, names[kind], parameters, channels, elements, inner, panels, scales, codebook, tiles)
+        basis = smartdeal.Basis(*grouping, np.frombuffer(data, np.int8, sizes[5], starts[5]).reshape(basis_shape)) if sizes[5] else None
+        packed = cls(name, names[kind], parameters, channels, elements, inner, panels, scales, codebook, tiles, basis)
         for tile in range(packed.num_tiles):
             CODECS[name].check_bytes(len(tiles[tile]), packed.tile_ids(tile), parameters)
         require("padding", not any(data[-PADDING_BYTES:]), "other bytes", f"{PADDING_BYTES} zero bytes")
@@ -152,14 +165,21 @@ class PackedWeight:
 
     def expand(self) -> np.ndarray:
         """The weights as a matrix `(num_channels, channel_elements)`: int8 for `integer`, else float32."""
-        ids = self.ids()
+        return self.values(self.ids())
+
+    def values(self, ids: np.ndarray) -> np.ndarray:
+        """FORMAT.md, 1: what ids `(num_channels, channel_elements)` of this weight mean, `scale * value(id)` in float32, or the ids themselves."""
         if self.value_kind == "integer":
             return ids
         if self.value_kind == "codebook":
-            values = self.codebook[ids.astype(np.int32) + 128]
+            values = self.codebook[ids.astype(np.int16) + 128]
+        elif self.value_kind == "smartdeal":
+            values = smartdeal.rebuild(ids, self.basis)
         else:
-            values = ids.astype(np.float32) + np.float32(0.5 if self.value_kind == "midrise" else 0.0)
-        return self.scales[:, None] * values
+            values = ids.astype(np.float32)
+            values += np.float32(0.5 if self.value_kind == "midrise" else 0.0)
+        values *= self.scales[:, None]
+        return values
 
     def _panel_widths(self, tile: int) -> list[int]:
         first = tile * self.panels_per_tile * PANEL
@@ -198,6 +218,18 @@ def _check_parameters(codec: str, p: CodecParameters) -> None:
     require("has_escape", p.has_escape <= 1, p.has_escape, "0 or 1")
     require("has_escape", not p.has_escape or escapes, p.has_escape, f"0 for {codec}")
     require("has_escape", not p.has_escape or codec != "bitpack" or p.raw_bits >= 1, p.has_escape, "0 where raw_bits is 0")
+
+
+def _read_grouping(data: bytes, elements: int) -> tuple[int, int, int]:
+    """`group_size`, `group_stride` and `slice_groups` at the start of `data`, checked."""
+    require("size", len(data) >= _GROUPING.size, "too few bytes", f"at least {_GROUPING.size} bytes of grouping")
+    size, stride, slice_groups = _GROUPING.unpack(data[: _GROUPING.size])
+    require("group_size", 1 <= size <= smartdeal.MAX_GROUP, size, f"1..{smartdeal.MAX_GROUP}")
+    require("group_stride", stride == 1 or stride > 1 and elements % (size * stride) == 0, stride, f"1, or such that group_size * group_stride divides {elements}")
+    piece = smartdeal.piece(elements, size, stride)
+    require("group_stride", stride == 1 or piece <= smartdeal.MAX_PIECE, stride, f"such that {piece} k at once are at most {smartdeal.MAX_PIECE}")
+    require("slice_groups", 1 <= slice_groups <= smartdeal.num_groups(elements, size), slice_groups, f"1..{smartdeal.num_groups(elements, size)}")
+    return size, stride, slice_groups
 
 
 __all__ = ["LANES", "PANEL", "PackedWeight", "VALUE_KINDS", "from_matrix", "tile_count", "tile_order", "to_matrix"]

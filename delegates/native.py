@@ -14,7 +14,7 @@ LIBRARY_NAME = "libtflite_smart_delegate.so"
 LIBRARY_VARIABLE = "TFLITE_SMART_LIBRARY"  # names another build of the library, for tests and cross builds
 
 CODECS = {"raw": 0, "bitpack": 1, "rans": 2, "sparse": 3}
-VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3}
+VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3, "smartdeal": 5}
 
 
 class DelegateLibraryError(OSError):

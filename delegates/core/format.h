@@ -24,9 +24,13 @@ constexpr uint32_t kStateBytes = 2 * kLanes;
 constexpr uint32_t kMaxElements = 0x7fffffff;  // of a tensor: what a .tflite counts its bytes with
 constexpr uint8_t kMaxBitpackBits = 7;
 constexpr uint8_t kMaxRansRawBits = 4;
+constexpr uint32_t kGroupingBytes = 12;      // of smartdeal
+constexpr uint32_t kMaxGroup = 8;
+constexpr int32_t kMaxCoefficient = 15;          // |id| of the largest power of two
+constexpr uint32_t kMaxGroupedPiece = 2048;  // k that have to be taken at once for whole groups, at most
 
 enum class Codec : uint8_t { kRaw = 0, kBitpack = 1, kRans = 2, kSparse = 3 };
-enum class ValueKind : uint8_t { kInteger = 0, kUniform = 1, kMidrise = 2, kCodebook = 3 };
+enum class ValueKind : uint8_t { kInteger = 0, kUniform = 1, kMidrise = 2, kCodebook = 3, kSmartdeal = 5 };
 
 // Offsets in the header.
 namespace field {

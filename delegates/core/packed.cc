@@ -41,7 +41,8 @@ Status CheckMagicVersionReserved(const uint8_t* h) {
 Status CheckCoding(const uint8_t* h) {
   const uint8_t raw_bits = h[field::kRawBits], num_symbols = h[field::kNumSymbols], has_escape = h[field::kHasEscape];
   if (h[field::kCodec] > 3) return RuleError("codec", "0..3", h[field::kCodec]);
-  if (h[field::kValueKind] > 3) return RuleError("value_kind", "0..3", h[field::kValueKind]);
+  const ValueKind kind = static_cast<ValueKind>(h[field::kValueKind]);
+  if (kind > ValueKind::kCodebook && kind != ValueKind::kSmartdeal) return RuleError("value_kind", "0..3 or 5", h[field::kValueKind]);
   const Codec codec = static_cast<Codec>(h[field::kCodec]);
   const bool plain = codec == Codec::kRaw || codec == Codec::kSparse;
   if (codec == Codec::kBitpack && raw_bits > kMaxBitpackBits) return RuleError("raw_bits", "0..7 for bitpack", raw_bits);
@@ -88,6 +89,28 @@ Status CheckFinite(const char* rule, const float* values, uint32_t count) {
                        static_cast<double>(values[i]), kMend);
     }
   }
+  return Status();
+}
+
+// Reads the grouping at `p` and sets basis and piece_step, but for the pointer.
+Status ReadGrouping(const uint8_t* p, PackedWeight* w, uint64_t* num_slices) {
+  Basis& b = w->basis;
+  b.group_size = Load32(p);
+  b.group_stride = Load32(p + 4);
+  b.slice_groups = Load32(p + 8);
+  const uint64_t k = w->channel_elements, block = static_cast<uint64_t>(b.group_size) * b.group_stride;
+  if (b.group_size < 1 || b.group_size > kMaxGroup) return RuleError("group_size", "1..8", b.group_size);
+  if (b.group_stride == 0 || (b.group_stride > 1 && k % block != 0)) {
+    return RuleError("group_stride", "1, or such that group_size * group_stride divides channel_elements", b.group_stride);
+  }
+  uint64_t step = block;
+  while (step % kLanes != 0) step += block;  // at most 31 times
+  if (step > k) step = k;
+  if (b.group_stride > 1 && step > kMaxGroupedPiece) return RuleError("group_stride", "such that 2048 k hold whole groups and rows", b.group_stride);
+  w->piece_step = static_cast<uint32_t>(step);
+  const uint64_t groups = (k + b.group_size - 1) / b.group_size;
+  if (b.slice_groups < 1 || b.slice_groups > groups) return RuleError("slice_groups", "1..ceil(channel_elements / group_size)", b.slice_groups);
+  *num_slices = (groups + b.slice_groups - 1) / b.slice_groups;
   return Status();
 }
 
@@ -157,7 +180,16 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   const uint64_t codebook_bytes = w.value_kind == ValueKind::kCodebook ? 4 * kCodebookSize : 0;
   const uint64_t frequency_bytes = w.codec == Codec::kRans ? kSymbols : 0;
   const uint64_t scale_bytes = w.value_kind == ValueKind::kInteger ? 0 : 4ull * w.num_channels;
-  const uint64_t before_payload = kHeaderBytes + codebook_bytes + frequency_bytes + scale_bytes + 4ull * (w.num_tiles + 1ull);
+  uint64_t before_payload = kHeaderBytes + codebook_bytes + frequency_bytes + scale_bytes + 4ull * (w.num_tiles + 1ull);
+  w.basis = Basis();
+  w.piece_step = kLanes;
+  if (w.value_kind == ValueKind::kSmartdeal) {
+    const uint64_t grouping_at = kHeaderBytes + frequency_bytes;
+    if (size < grouping_at + kGroupingBytes) return RuleError("size", "enough for the grouping", static_cast<long long>(size));
+    uint64_t num_slices;
+    TFS_RETURN_IF_ERROR(ReadGrouping(data + grouping_at, &w, &num_slices));
+    before_payload += kGroupingBytes + num_slices * w.basis.group_size * w.basis.group_size * w.num_channels;
+  }
   const uint64_t expected = before_payload + w.payload_bytes + kPaddingBytes;
   if (size != expected) {
     return MakeError(Code::kCorrupt, "packed weight: size must be %lld bytes, as its header implies. Received: size=%lld. %s",
@@ -166,9 +198,10 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   const uint8_t* p = data + kHeaderBytes;
   w.codebook = codebook_bytes ? reinterpret_cast<const float*>(p) : nullptr;
   const uint8_t* frequency = p + codebook_bytes;
-  p = frequency + frequency_bytes;
+  p = frequency + frequency_bytes + (w.value_kind == ValueKind::kSmartdeal ? kGroupingBytes : 0);
   w.scales = scale_bytes ? reinterpret_cast<const float*>(p) : nullptr;
   w.tile_index = reinterpret_cast<const uint32_t*>(p + scale_bytes);
+  if (w.value_kind == ValueKind::kSmartdeal) w.basis.values = reinterpret_cast<const int8_t*>(w.tile_index + w.num_tiles + 1);
   w.payload = data + before_payload;
 
   uint32_t crc = Crc32(0, data, field::kHeaderCrc);

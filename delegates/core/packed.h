@@ -11,6 +11,14 @@
 
 namespace tflite_smart {
 
+// Of value kind smartdeal: which ids make which weights, and with what. All 0 for the others.
+struct Basis {
+  uint32_t group_size;
+  uint32_t group_stride;
+  uint32_t slice_groups;
+  const int8_t* values;  // [slice][group_size][group_size][num_channels]; 32 channels can be read from each that exists
+};
+
 struct PackedWeight {
   Codec codec;
   ValueKind value_kind;
@@ -27,6 +35,14 @@ struct PackedWeight {
   const uint8_t* payload;
   uint32_t payload_bytes;
   Coding coding;
+  Basis basis;
+  uint32_t piece_step;        // k of a panel can be taken in multiples of it: whole rows in a panel of any width, and whole groups
+
+  // Whether value(id) is the id plus a constant.
+  bool values_are_ids() const { return value_kind <= ValueKind::kMidrise; }
+
+  // The most k to take at once, up to `most`; or the fewest possible where those are more.
+  uint32_t piece(uint32_t most) const { return most < piece_step ? piece_step : most - most % piece_step; }
 
   uint64_t num_elements() const { return static_cast<uint64_t>(num_channels) * channel_elements; }
 

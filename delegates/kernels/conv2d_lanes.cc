@@ -10,7 +10,7 @@ namespace {
 
 // A depthwise panel's k is small (9 for 3x3), so a piece is nearly always all of it.
 constexpr uint32_t kMaxLanesPiece = 2048;
-static_assert(kMaxLanesPiece * kLanes <= kBatchFloats && kMaxLanesPiece <= kMaxTaps && kMaxLanesPiece % kLanes == 0, "");
+static_assert(kMaxLanesPiece * kLanes <= kBatchFloats && kMaxLanesPiece <= kMaxTaps && kMaxLanesPiece % kLanes == 0 && kMaxLanesPiece >= kMaxGroupedPiece, "");
 
 // Pointers are worth their while for a few positions at a time; more would only push the input out of the cache.
 constexpr uint32_t kMaxPositions = 32;

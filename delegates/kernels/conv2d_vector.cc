@@ -54,7 +54,7 @@ Status RunTiles(const ConvLayer& layer, uint32_t tile, uint32_t tiles, Scratch* 
 bool IsVector(const ConvLayer& layer) {
   const ConvGeometry& g = layer.geometry;
   return g.positions() == 1 && g.groups() == 1 && g.in_height == 1 && g.in_width == 1 && g.filter_height == 1 && g.filter_width == 1 &&
-         layer.weight->value_kind != ValueKind::kCodebook;
+         layer.weight->values_are_ids();
 }
 
 Status RunConv2DVector(Runtime* runtime, const ConvLayer& layer) {

@@ -198,7 +198,7 @@ Plan MakePlan(const ConvLayer& layer, int num_threads) {
 bool IsWinograd(const ConvLayer& layer) {
   const ConvGeometry& g = layer.geometry;
   if (g.filter_height != 3 || g.filter_width != 3 || g.stride_height != 1 || g.stride_width != 1 || g.dilation_height != 1 ||
-      g.dilation_width != 1 || g.groups() != 1 || layer.weight->value_kind == ValueKind::kCodebook) {
+      g.dilation_width != 1 || g.groups() != 1 || !layer.weight->values_are_ids()) {
     return false;
   }
   if (g.in_channels < kMinChannels || g.in_channels > static_cast<int32_t>(kWinogradMaxChannels)) return false;

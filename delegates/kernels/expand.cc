@@ -45,8 +45,8 @@ Status ForEachPiece(const PackedWeight& weight, uint32_t tile, Scratch* scratch,
   const uint32_t first = weight.first_panel(tile);
   TFS_RETURN_IF_ERROR(reader.Start(weight, first, scratch->ids[0]));
   for (uint32_t panel = first; panel < first + weight.tile_panels(tile); ++panel) {
-    for (uint32_t k = 0; k < weight.channel_elements; k += kMaxChunk) {
-      const uint32_t num_k = std::min(kMaxChunk, weight.channel_elements - k);
+    for (uint32_t k = 0, num_k; k < weight.channel_elements; k += num_k) {
+      num_k = std::min(weight.piece(kMaxChunk), weight.channel_elements - k);
       TFS_RETURN_IF_ERROR(piece(&reader, panel * kLanes, weight.panel_width(panel), k, num_k));
     }
   }

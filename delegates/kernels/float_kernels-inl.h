@@ -359,10 +359,12 @@ TFS_UNROLL
 }  // namespace tflite_smart
 
 #include "kernels/float_depthwise-inl.h"
+#include "kernels/float_smartdeal-inl.h"
 #include "kernels/float_winograd-inl.h"
 
 #define TFLITE_SMART_FLOAT_KERNELS(name)                                                                                        \
   namespace tflite_smart {                                                                                                      \
   const FloatKernels name = {Vec::kGemmRows, Gemm,        Depthwise,  Lanes,           WinogradInput, WinogradFilter,          \
-                             WinogradOutput, MultiplyIds, Dequantize, ScaleTransposed, ScaleRows};                             \
+                             WinogradOutput, MultiplyIds, Dequantize, Coefficients,    MixGroups,     ScaleTransposed,         \
+                             ScaleRows};                                                                                       \
   }

@@ -97,6 +97,21 @@ struct LaneTile {
   const Epilogue* epilogue;
 };
 
+// The format's kMaxGroup and kMaxCoefficient.
+constexpr uint32_t kGroupLimit = 8;
+constexpr int32_t kCoefficientLimit = 15;
+
+// Coefficients of value kind smartdeal to weights, in place: whole groups, of one panel.
+struct GroupTile {
+  float* values;             // [k][32]
+  size_t k;
+  uint32_t size, stride;     // of a group
+  uint32_t first_group;      // the panel's group that `values` begins with
+  uint32_t slice_groups;
+  const int8_t* basis;       // of slice 0, from the panel's first channel
+  size_t basis_stride;       // from one [coefficient][weight] to the next
+};
+
 struct FloatKernels {
   uint32_t gemm_rows;
   void (*gemm)(const GemmTile& tile);
@@ -114,6 +129,10 @@ struct FloatKernels {
 
   // values[i] = ids[i] + offset. Exact. May write up to the next multiple of 32 values.
   void (*dequantize)(const int8_t* ids, size_t count, float offset, float* values);
+
+  // Rows of 32: values[k][j] = c(ids[k][j]) of FORMAT.md, a power of two or 0. Exact.
+  void (*coefficients)(const int8_t* ids, size_t rows, float* values);
+  void (*mix_groups)(const GroupTile& tile);
 
   // out[j * out_stride + k] = scale[j] * values[k * 32 + j] for k < rows, j < columns: one rounding.
   void (*scale_transposed)(const float* values, const float* scale, size_t rows, uint32_t columns, float* out, size_t out_stride);

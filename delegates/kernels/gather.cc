@@ -25,8 +25,8 @@ Status GatherFromTile(const PackedWeight& weight, const GatherRow* rows, size_t 
   while (begin < end) {
     TFS_RETURN_IF_ERROR(reader.SkipTo(rows[begin].row / kLanes, scratch->ids[0]));
     const size_t panel_end = EndOfGroup(rows, begin, end, kLanes);
-    for (uint32_t k = 0; k < k_total; k += kMaxChunk) {
-      const uint32_t num_k = std::min(kMaxChunk, k_total - k);
+    for (uint32_t k = 0, num_k; k < k_total; k += num_k) {
+      num_k = std::min(weight.piece(kMaxChunk), k_total - k);
       TFS_RETURN_IF_ERROR(reader.Read(num_k, scratch->ids[0], scratch->panels));
       for (size_t i = begin; i < panel_end; ++i) {
         const float* column = scratch->panels + rows[i].row % kLanes;

@@ -8,6 +8,7 @@ namespace tflite_smart {
 namespace {
 
 constexpr float kMidriseOffset = 0.5f;
+static_assert(kGroupLimit == kMaxGroup && kCoefficientLimit == kMaxCoefficient, "");
 
 // A narrow panel's ids come `width` apart. From the last to the first they move to 32 apart, inside the same memory.
 void Spread(uint32_t count, uint32_t width, int8_t* ids) {
@@ -74,17 +75,35 @@ void PanelReader::ToFloats(const int8_t* ids, uint32_t count, float* values) con
     for (size_t i = 0; i < total; ++i) values[i] = centre[ids[i]];
     return;
   }
+  if (weight_->value_kind == ValueKind::kSmartdeal) return ActiveIsa().f32->coefficients(ids, count, values);
   ActiveIsa().f32->dequantize(ids, total, IdOffset(*weight_), values);
 }
 
+// Coefficients k..k+count of a panel to weights, in place.
+void PanelReader::MixGroups(uint32_t panel, uint32_t first_k, uint32_t count, float* values) const {
+  const Basis& b = weight_->basis;
+  if (b.values == nullptr) return;
+  GroupTile tile;
+  tile.values = values;
+  tile.k = count;
+  tile.size = b.group_size;
+  tile.stride = b.group_stride;
+  tile.first_group = first_k / b.group_size;
+  tile.slice_groups = b.slice_groups;
+  tile.basis = b.values + static_cast<size_t>(panel) * kLanes;
+  tile.basis_stride = weight_->num_channels;
+  ActiveIsa().f32->mix_groups(tile);
+}
+
 Status PanelReader::Read(uint32_t count, int8_t* ids, float* values) {
-  while (count > 0) {
-    const uint32_t piece = count < kMaxChunk ? count : kMaxChunk;
+  TFS_RETURN_IF_ERROR(BeginPanel());
+  const uint32_t panel = panel_, first_k = weight_->channel_elements - left_;
+  for (uint32_t done = 0, piece; done < count; done += piece) {
+    piece = count - done < kMaxChunk ? count - done : kMaxChunk;
     TFS_RETURN_IF_ERROR(ReadIds(piece, ids));
-    ToFloats(ids, piece, values);
-    values += static_cast<size_t>(piece) * kLanes;
-    count -= piece;
+    ToFloats(ids, piece, values + static_cast<size_t>(done) * kLanes);
   }
+  MixGroups(panel, first_k, count, values);
   return Status();
 }
 
@@ -103,11 +122,18 @@ Status PanelReader::ReadIdsSideBySide(PanelReader* const* readers, uint32_t num_
 
 Status PanelReader::ReadSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids, float* values, size_t step) {
   constexpr uint32_t kPiece = 128;  // so that the ids of all are still in the first-level cache when they become floats
+  uint32_t panels[kMaxSideBySide] = {}, first_k = 0;
+  for (uint32_t i = 0; i < num_readers; ++i) {
+    TFS_RETURN_IF_ERROR(readers[i]->BeginPanel());
+    panels[i] = readers[i]->panel_;
+    first_k = readers[i]->weight_->channel_elements - readers[i]->left_;
+  }
   for (uint32_t done = 0; done < count; done += kPiece) {
     const uint32_t piece = count - done < kPiece ? count - done : kPiece;
     TFS_RETURN_IF_ERROR(ReadIdsSideBySide(readers, num_readers, piece, ids));
     for (uint32_t i = 0; i < num_readers; ++i) readers[i]->ToFloats(ids[i], piece, values + i * step + static_cast<size_t>(done) * kLanes);
   }
+  for (uint32_t i = 0; i < num_readers; ++i) readers[i]->MixGroups(panels[i], first_k, count, values + i * step);
   return Status();
 }
 

@@ -8,7 +8,7 @@
 
 namespace tflite_smart {
 
-// What is added to an id to get its value; not for codebooks.
+// What is added to an id to get its value, where weight.values_are_ids().
 float IdOffset(const PackedWeight& weight);
 
 class PanelReader {
@@ -20,12 +20,12 @@ class PanelReader {
   // Moves on to `panel`, which must not lie before where the reader stands, nor in another tile.
   Status SkipTo(uint32_t panel, int8_t* ids);
 
-  // The next `count` k of the panel, at most what it has left, a multiple of 32 unless it is that. After its last k the reader
-  // stands before the next panel. Lanes past a narrow panel's width hold anything.
-  // values: room for count * 32. Only value + offset or codebook value: scales belong to the epilogue.
+  // The next `count` k of the panel, at most what it has left, a multiple of weight.piece_step unless it is that. After its last k
+  // the reader stands before the next panel. Lanes past a narrow panel's width hold anything.
+  // values: room for count * 32. Only value(id): scales belong to the epilogue.
   Status Read(uint32_t count, int8_t* ids, float* values);
 
-  // The same without the conversion; count is at most kMaxChunk. Lanes past a narrow panel's width hold 0.
+  // The ids themselves; count is at most kMaxChunk, and a multiple of 32 suffices. Lanes past a narrow panel's width hold 0.
   Status ReadIds(uint32_t count, int8_t* ids);
 
   // ReadIds() and Read() of up to kMaxSideBySide readers that stand at the same k of different tiles of one weight: the decoder is faster
@@ -37,6 +37,7 @@ class PanelReader {
   Status BeginPanel();
   Status EndPiece(uint32_t count);
   void ToFloats(const int8_t* ids, uint32_t count, float* values) const;
+  void MixGroups(uint32_t panel, uint32_t first_k, uint32_t count, float* values) const;
 
   TileDecoder decoder_;
   const PackedWeight* weight_ = nullptr;

@@ -31,14 +31,14 @@ Schedule MakeSchedule(const PackedWeight& weight, int64_t positions, int num_thr
   const uint64_t tile_k = static_cast<uint64_t>(k) * weight.panels_per_tile;
   s.lockstep = k > max_piece || weight.panels_per_tile > kMaxBatchPanels || tile_k * std::min(2u, weight.num_tiles) > kMaxPiece;
   if (s.lockstep) {
-    max_piece = std::min(max_piece, kMaxPiece / kMaxLockstep);
-    s.batch_tiles = kMaxLockstep;
+    max_piece = weight.piece(std::min(max_piece, kMaxPiece / kMaxLockstep));
+    s.batch_tiles = std::min(kMaxLockstep, kMaxPiece / max_piece);
   } else {
     s.batch_tiles = std::min(kMaxPiece / static_cast<uint32_t>(tile_k), kMaxBatchPanels / weight.panels_per_tile);
     if (s.batch_tiles > 1) s.batch_tiles -= s.batch_tiles % (s.batch_tiles > kMaxSideBySide ? kMaxSideBySide : 2);
   }
   const uint32_t pieces = CeilDiv(k, max_piece);
-  s.piece = pieces == 1 ? k : CeilDiv(CeilDiv(k, pieces), kLanes) * kLanes;
+  s.piece = pieces == 1 ? k : CeilDiv(CeilDiv(k, pieces), weight.piece_step) * weight.piece_step;
 
   const uint64_t work = weight.num_elements() * static_cast<uint64_t>(positions);
   const uint32_t threads = work < kMinThreadedWork ? 1 : static_cast<uint32_t>(num_threads);

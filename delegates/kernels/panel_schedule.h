@@ -19,9 +19,10 @@ namespace tflite_smart {
 
 // One panel's k in the whole scratch.
 constexpr uint32_t kMaxPiece = kBatchFloats / kLanes;
+static_assert(kMaxGroupedPiece <= kMaxPiece, "whole groups must fit the scratch");
 
 struct Schedule {
-  uint32_t piece;           // k decoded at once; a multiple of 32 unless it is all of k
+  uint32_t piece;           // k decoded at once; a multiple of weight.piece_step unless it is all of k
   uint32_t batch_tiles;
   bool lockstep;
   uint32_t tiles_per_task;

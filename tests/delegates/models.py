@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from tflite_smart.converter.codecs import CODECS
+from tflite_smart.converter.codecs import CODECS, smartdeal
 from tflite_smart.converter.compress import TensorSettings, choose_codec
 from tflite_smart.converter.format import PackedWeight, tile_count, tile_order
 
@@ -23,7 +23,14 @@ _TYPES = {
 }
 
 
-def pack(ids, inner, *, value_kind="uniform", scales=None, codebook=None, codec="raw", panels_per_tile=1) -> PackedWeight:
+def random_basis(rng, shape, group_size=3, group_stride=1, slice_groups=None) -> smartdeal.Basis:
+    """Bases for a weight of `shape` `(N, K)`; None makes one slice of each channel."""
+    slice_groups = slice_groups or smartdeal.num_groups(shape[1], group_size)
+    slices = smartdeal.num_slices(shape[1], group_size, slice_groups)
+    return smartdeal.Basis(group_size, group_stride, slice_groups, rng.integers(-128, 128, (slices, group_size, group_size, shape[0])).astype(np.int8))
+
+
+def pack(ids, inner, *, value_kind="uniform", scales=None, codebook=None, codec="raw", panels_per_tile=1, basis=None) -> PackedWeight:
     """A packed weight of `ids` `(N, K)` with exactly the codec and tiles asked for."""
     ids = np.ascontiguousarray(ids, np.int8)
     if scales is None and value_kind != "integer":
@@ -33,18 +40,19 @@ def pack(ids, inner, *, value_kind="uniform", scales=None, codebook=None, codec=
         CODECS[codec].encode_tile(tile_order(ids, tile, panels_per_tile), parameters)
         for tile in range(tile_count(len(ids), panels_per_tile))
     ]
-    return PackedWeight(codec, value_kind, parameters, *ids.shape, inner, panels_per_tile, scales, codebook, tiles)
+    return PackedWeight(codec, value_kind, parameters, *ids.shape, inner, panels_per_tile, scales, codebook, tiles, basis)
 
 
-def random_weight(rng, shape, axis, *, value_kind="uniform", codec="rans", panels_per_tile=1) -> PackedWeight:
-    """Gaussian ids with a few outliers for the escapes, and scales of a sensible size."""
+def random_weight(rng, shape, axis, *, value_kind="uniform", codec="rans", panels_per_tile=1, grouping=(3,)) -> PackedWeight:
+    """Gaussian ids with a few outliers for the escapes, and scales of a sensible size. grouping: of `random_basis`, for `smartdeal`."""
     n, k = shape[axis], int(np.prod(shape)) // shape[axis]
     ids = np.clip(np.round(rng.normal(0, 5, (n, k))), -128, 127)
     ids[rng.random((n, k)) < 0.01] = rng.choice([-128, -60, 60, 127])
     scales = None if value_kind == "integer" else rng.uniform(0.01, 0.03, n).astype(np.float32)
     codebook = rng.normal(0, 5, 256).astype(np.float32) if value_kind == "codebook" else None
+    basis = random_basis(rng, (n, k), *grouping) if value_kind == "smartdeal" else None
     inner = int(np.prod(shape[axis + 1 :]))
-    return pack(ids, inner, value_kind=value_kind, scales=scales, codebook=codebook, codec=codec, panels_per_tile=panels_per_tile)
+    return pack(ids, inner, value_kind=value_kind, scales=scales, codebook=codebook, codec=codec, panels_per_tile=panels_per_tile, basis=basis)
 
 
 @dataclasses.dataclass

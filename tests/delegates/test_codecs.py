@@ -10,6 +10,7 @@ from tflite_smart.converter import format as packed_format
 from tflite_smart.converter.codecs import CODECS, CodecParameters
 from tflite_smart.converter.format import PackedWeight, from_matrix, tile_count, tile_order
 from tflite_smart.delegates import native
+from tests.delegates.models import random_basis
 
 HEADER = packed_format.HEADER_BYTES
 OK, INVALID_ARGUMENT, CORRUPT, UNSUPPORTED = 0, 1, 2, 3
@@ -48,8 +49,9 @@ def pack(ids: np.ndarray, codec: str, panels_per_tile: int = 1, inner: int = 1, 
     rng = np.random.default_rng(1)
     scales = None if value_kind == "integer" else rng.normal(size=len(ids)).astype(np.float32)
     codebook = rng.normal(size=256).astype(np.float32) if value_kind == "codebook" else None
+    basis = random_basis(rng, ids.shape, 3, ids.shape[1] // 6 or 1, 7) if value_kind == "smartdeal" else None
     tiles = [CODECS[codec].encode_tile(tile_order(ids, t, panels_per_tile), parameters) for t in range(tile_count(len(ids), panels_per_tile))]
-    return PackedWeight(codec, value_kind, parameters, *ids.shape, inner, panels_per_tile, scales, codebook, tiles)
+    return PackedWeight(codec, value_kind, parameters, *ids.shape, inner, panels_per_tile, scales, codebook, tiles, basis)
 
 
 def decode_anyway(blob: bytes, tile: int, count: int, piece_rows: int = 0) -> tuple[int, np.ndarray]:

@@ -89,10 +89,10 @@ def test_threads_do_not_change_a_bit(rng, x_shape, n, filter_size, panels_per_ti
     np.testing.assert_array_equal(run(content, x, num_threads=num_threads), run(content, x, num_threads=1))
 
 
-def check_depthwise(rng, x_shape, filter_size, multiplier, **geometry):
+def check_depthwise(rng, x_shape, filter_size, multiplier, *, weight=None, **geometry):
     channels = x_shape[3]
     n = channels * multiplier
-    weight = models.random_weight(rng, (1, *filter_size, n), 3, panels_per_tile=1)
+    weight = weight or models.random_weight(rng, (1, *filter_size, n), 3, panels_per_tile=1)
     x = rng.normal(size=x_shape).astype(np.float32)
     bias = rng.normal(size=n).astype(np.float32)
     stride, dilation, padding = geometry.get("stride", (1, 1)), geometry.get("dilation", (1, 1)), geometry.get("padding", "SAME")

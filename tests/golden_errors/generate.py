@@ -16,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.golden_errors.sealing import sealed
-from tflite_smart.converter.codecs import CODECS, CodecParameters
+from tflite_smart.converter.codecs import CODECS, CodecParameters, smartdeal
 from tflite_smart.converter.format import HEADER_BYTES, PADDING_BYTES, PackedWeight, tile_count, tile_order
 
 FOLDER = Path(__file__).parent
@@ -31,6 +31,7 @@ FREQUENCIES = HEADER_BYTES  # where the sections of a rans weight of 40 channels
 SCALES = FREQUENCIES + 16
 TILE_INDEX = SCALES + 4 * 40
 STATES = TILE_INDEX + 4 * 3 + 4 * 5  # behind the planes of tile 0
+GROUPING = SCALES  # with value kind smartdeal
 
 
 def valid(coding: str = "rans", value_kind: str = "uniform") -> bytes:
@@ -41,8 +42,9 @@ def valid(coding: str = "rans", value_kind: str = "uniform") -> bytes:
         ids[:] = 2
     scales = None if value_kind == "integer" else np.linspace(0.5, 1, 40, dtype=np.float32)
     codebook = np.arange(256, dtype=np.float32) if value_kind == "codebook" else None
+    basis = smartdeal.Basis(3, 1, 1, np.arange(2 * 3 * 3 * 40).astype(np.int8).reshape(2, 3, 3, 40)) if value_kind == "smartdeal" else None
     tiles = [CODECS[codec].encode_tile(tile_order(ids, t, 1), CODINGS[coding]) for t in range(tile_count(40, 1))]
-    return PackedWeight(codec, value_kind, CODINGS[coding], 40, 5, 1, 1, scales, codebook, tiles).to_bytes()
+    return PackedWeight(codec, value_kind, CODINGS[coding], 40, 5, 1, 1, scales, codebook, tiles, basis).to_bytes()
 
 
 def put(blob: bytes, offset: int, value: bytes) -> bytes:
@@ -98,6 +100,9 @@ BREAKS = {
     "num_elements": [broken(16, u32(53687092), "constant"), broken(12, u32(0xFFFFFFFF) * 2, "constant", "integer")],
     "inner_elements": [broken(20, u32(0)), broken(20, u32(2))],
     "panels_per_tile": [broken(24, u32(0)), broken(24, u32(3))],
+    "group_size": [broken(GROUPING, u32(0), value_kind="smartdeal"), broken(GROUPING, u32(9), value_kind="smartdeal")],
+    "group_stride": [broken(GROUPING + 4, u32(0), value_kind="smartdeal"), broken(GROUPING + 4, u32(2), value_kind="smartdeal")],
+    "slice_groups": [broken(GROUPING + 8, u32(0), value_kind="smartdeal"), broken(GROUPING + 8, u32(3), value_kind="smartdeal")],
     "header_crc": [with_crc(36)],
     "frequencies": [broken(FREQUENCIES, b"\x3b"), broken(FREQUENCIES + 15, b"\1")],
     "codebook": [broken(HEADER_BYTES + 4 * 255, NAN, "bitpack", "codebook")],
