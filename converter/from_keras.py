@@ -82,6 +82,8 @@ def _routes(tf, source, folder: str, changes: contextlib.ExitStack):
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"model {getattr(source, 'name', type(source).__name__)}"
     model = _load(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else source
     kind = _keras_kind(model)
+    if kind == "keras":
+        model = _stripped(model)
     if kind is None:
         raise UnsupportedModelError(f"model must be a path, .tflite bytes, or a Keras 3 or tf_keras model. Received: {type(source).__name__}.")
     if not getattr(model, "built", True):
@@ -92,6 +94,13 @@ def _routes(tf, source, folder: str, changes: contextlib.ExitStack):
     else:
         fixed = lambda: _fixed_tf_keras(tf, model)  # noqa: E731
     return name, _three_ways(tf, lambda: lite.from_keras_model(model), fixed)
+
+
+def _stripped(model):
+    """The plain model with the trained weights of one that `smart_wrap` made; any other as it is."""
+    from tflite_smart import wrap
+
+    return wrap.strip(model) if wrap.smart_weights(model) else model
 
 
 @contextlib.contextmanager
@@ -154,6 +163,8 @@ def _load(path: str):
     for package in ("keras", "tf_keras"):
         try:
             module = __import__(package)
+            if package == "keras":
+                import tflite_smart.wrap  # noqa: F401  a wrapped model is made of its layers
         except ImportError as error:
             failures.append(f"{package}: {error}")
             continue

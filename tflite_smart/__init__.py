@@ -20,6 +20,11 @@ _HOMES = {
     "WeightConfig": "tflite_smart.converter.recipe",
     "Interpreter": "tflite_smart.interpreter",
     "load_delegate": "tflite_smart.interpreter",
+    "smart_wrap": "tflite_smart.wrap",
+    "strip": "tflite_smart.wrap",
+    "load_model": "tflite_smart.wrap",
+    "smart_weights": "tflite_smart.wrap",
+    "WrapConfig": "tflite_smart.config",
 }
 
 __all__ = ["__version__", *_HOMES]

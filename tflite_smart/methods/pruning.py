@@ -50,7 +50,7 @@ class Prune(Method):
         return ops.where(variables["mask"], weight, ops.zeros_like(weight))
 
     def update(self, weight, variables, layout, step):
-        due, sparsity = self.sparsity(step)
+        due, sparsity = self.sparsity(step - 1)  # schedules count from 0
         return {"mask": ops.cond(due, lambda: self._mask(self.apply(weight, variables, layout), layout, sparsity), lambda: ops.convert_to_tensor(variables["mask"]))}
 
     def _mask(self, weight, layout: Layout, sparsity):
