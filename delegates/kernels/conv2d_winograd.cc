@@ -16,6 +16,7 @@
 #include "kernels/conv2d_parts.h"
 #include "kernels/isa.h"
 #include "kernels/panel_reader.h"
+#include "kernels/panel_schedule.h"
 
 namespace tflite_smart {
 namespace {
@@ -26,16 +27,16 @@ constexpr int32_t kStep = 2;  // outputs of a tile, in each direction
 // With fewer channels the transforms cost more than the multiplications saved.
 constexpr int32_t kMinChannels = 16;
 
-// A cut of the tiles decodes and transforms the filters again: see kMinPositions of panel_schedule.cc.
-constexpr int64_t kMinTiles = 48;
-constexpr int64_t kTasksPerThread = 2;
+// A cut of the tiles decodes and transforms the filters again: see panel_schedule.cc.
+constexpr int64_t kMinTiles = 24;
+constexpr int64_t kMinSpareTiles = 96;
 
 struct Plan {
   const ConvLayer* layer;
   int32_t tiles_x, tiles_y;
-  int64_t tiles;
-  int64_t tiles_per_task;
-  uint32_t pairs;  // of panels
+  Cuts tiles;
+  uint32_t panels_per_task;  // two, which share the transformed inputs, or one where that gives too few tasks
+  uint32_t panel_tasks;
   size_t num_tasks;
 };
 
@@ -155,9 +156,9 @@ void MultiplyTiles(const Plan& plan, const Piece& piece, int64_t first_tile, uin
 
 Status RunTask(const Plan& plan, size_t task, Scratch* scratch) {
   const PackedWeight& weight = *plan.layer->weight;
-  const uint32_t panel = static_cast<uint32_t>(task % plan.pairs) * 2, panels = std::min(2u, weight.num_panels - panel);
-  const int64_t begin = static_cast<int64_t>(task / plan.pairs) * plan.tiles_per_task;
-  const int64_t end = std::min(plan.tiles, begin + plan.tiles_per_task);
+  const uint32_t panel = static_cast<uint32_t>(task % plan.panel_tasks) * plan.panels_per_task;
+  const uint32_t panels = std::min(plan.panels_per_task, weight.num_panels - panel);
+  const int64_t part = static_cast<int64_t>(task / plan.panel_tasks), begin = plan.tiles.Begin(part), end = plan.tiles.Begin(part + 1);
   const int32_t channels = plan.layer->geometry.in_channels;
   const int32_t num_pieces = (channels + static_cast<int32_t>(kWinogradPiece) - 1) / static_cast<int32_t>(kWinogradPiece);
   const int32_t step = (channels + num_pieces - 1) / num_pieces;
@@ -183,13 +184,14 @@ Plan MakePlan(const ConvLayer& layer, int num_threads) {
   p.layer = &layer;
   p.tiles_x = (g.out_width + kStep - 1) / kStep;
   p.tiles_y = (g.out_height + kStep - 1) / kStep;
-  p.tiles = static_cast<int64_t>(g.batch) * p.tiles_x * p.tiles_y;
-  p.pairs = (layer.weight->num_panels + 1) / 2;
-  int64_t cuts = 1;
-  if (num_threads > 1) cuts = std::max<int64_t>(1, std::min((kTasksPerThread * num_threads + p.pairs - 1) / p.pairs, p.tiles / kMinTiles));
-  // Whole blocks, so that cuts change no sum.
-  p.tiles_per_task = (p.tiles / cuts + kWinogradTiles) / kWinogradTiles * kWinogradTiles;
-  p.num_tasks = static_cast<size_t>(p.pairs * ((p.tiles + p.tiles_per_task - 1) / p.tiles_per_task));
+  const int64_t tiles = static_cast<int64_t>(g.batch) * p.tiles_x * p.tiles_y;
+  int64_t cuts = num_threads;
+  if (tiles >= 2 * cuts * kMinSpareTiles) cuts *= 2;
+  p.tiles = Cuts::Make(tiles, kWinogradTiles, std::min(cuts, tiles / kMinTiles));
+  const uint32_t panels = layer.weight->num_panels;
+  p.panels_per_task = p.tiles.parts * ((panels + 1) / 2) >= num_threads ? 2 : 1;
+  p.panel_tasks = (panels + p.panels_per_task - 1) / p.panels_per_task;
+  p.num_tasks = static_cast<size_t>(p.panel_tasks * p.tiles.parts);
   return p;
 }
 
@@ -204,7 +206,7 @@ bool IsWinograd(const ConvLayer& layer) {
   if (g.in_channels < kMinChannels || g.in_channels > static_cast<int32_t>(kWinogradMaxChannels)) return false;
   // Small or odd images have outputs in their tiles that nobody wants: 16 multiplications a tile must be clearly below 9 an output.
   const Plan plan = MakePlan(layer, 1);
-  return plan.tiles >= kWinogradTiles && 16 * 4 * plan.tiles <= 9 * 3 * g.positions();
+  return plan.tiles.total >= kWinogradTiles && 16 * 4 * plan.tiles.total <= 9 * 3 * g.positions();
 }
 
 Status RunConv2DWinograd(Runtime* runtime, const ConvLayer& layer) {

@@ -291,8 +291,7 @@ Status RunInt8Conv2D(Runtime* runtime, const Int8Layer& layer) {
     std::memset(scratch->outside, layer.x_zero_point, sizeof(scratch->outside));
     const uint32_t first_tile = static_cast<uint32_t>(number % s.tile_tasks) * s.tiles_per_task;
     const uint32_t end_tile = std::min(weight.num_tiles, first_tile + s.tiles_per_task);
-    const int64_t begin = static_cast<int64_t>(number / s.tile_tasks) * s.positions_per_task;
-    const Task task = {first_tile, end_tile, begin, std::min(s.positions, begin + s.positions_per_task)};
+    const Task task = {first_tile, end_tile, s.BeginPosition(number), s.EndPosition(number)};
     if (groups > kInt8BatchGroups) return RunPieces(layer, method, task, scratch);
     return RunWholePanels(layer, method, task, groups, scratch);
   });

@@ -12,11 +12,11 @@ static_assert(kMaxLockstep % kMaxSideBySide == 0 && kMaxSideBySide == 4, "the ar
 constexpr uint64_t kMinThreadedWork = 200000;
 
 // Decoding an id costs about as much as multiplying it at 7 positions. So a tile that is decoded again for another cut of the positions
-// should meet several times as many of them in each.
-constexpr int64_t kMinPositions = 48;
+// should meet several times as many of them in each ...
+constexpr int64_t kMinPositions = 24;
 
-// Two tasks a thread even out what the tasks differ in; more would decode more often.
-constexpr int64_t kTasksPerThread = 2;
+// ... and many times as many in cuts beyond one a thread, which only even out what threads are delayed by.
+constexpr int64_t kMinSparePositions = 192;
 
 template <typename T>
 T CeilDiv(T a, T b) {
@@ -24,6 +24,10 @@ T CeilDiv(T a, T b) {
 }
 
 }  // namespace
+
+Cuts Cuts::Make(int64_t total, int64_t step, int64_t parts) { return {total, step, std::max<int64_t>(1, std::min(parts, CeilDiv(total, step)))}; }
+
+int64_t Cuts::Begin(int64_t part) const { return std::min(total, CeilDiv(total, step) * part / parts * step); }
 
 Schedule MakeSchedule(const PackedWeight& weight, int64_t positions, int num_threads, uint32_t max_piece, uint32_t position_step) {
   Schedule s;
@@ -42,15 +46,13 @@ Schedule MakeSchedule(const PackedWeight& weight, int64_t positions, int num_thr
 
   const uint64_t work = weight.num_elements() * static_cast<uint64_t>(positions);
   const uint32_t threads = work < kMinThreadedWork ? 1 : static_cast<uint32_t>(num_threads);
-  s.tiles_per_task = std::min(s.batch_tiles, CeilDiv(weight.num_tiles, threads));
+  int64_t cuts = threads;
+  if (positions >= 2 * cuts * kMinSparePositions) cuts *= 2;
+  s.positions = Cuts::Make(positions, position_step, std::min(cuts, positions / kMinPositions));
+  const bool enough = s.positions.parts >= static_cast<int64_t>(threads);
+  s.tiles_per_task = enough ? s.batch_tiles : std::min(s.batch_tiles, CeilDiv(weight.num_tiles, threads));
   s.tile_tasks = CeilDiv(weight.num_tiles, s.tiles_per_task);
-
-  int64_t cuts = 1;
-  if (threads > 1) cuts = std::min(CeilDiv<int64_t>(kTasksPerThread * threads, s.tile_tasks), positions / kMinPositions);
-  cuts = std::max<int64_t>(cuts, 1);
-  s.positions = positions;
-  s.positions_per_task = std::max<int64_t>(1, CeilDiv<int64_t>(CeilDiv(positions, cuts), position_step) * position_step);
-  s.num_tasks = static_cast<size_t>(s.tile_tasks * CeilDiv(positions, s.positions_per_task));
+  s.num_tasks = static_cast<size_t>(s.tile_tasks * s.positions.parts);
   return s;
 }
 
@@ -81,8 +83,7 @@ Status RunTask(const PackedWeight& weight, const Schedule& s, size_t task, Scrat
   const uint32_t tile = static_cast<uint32_t>(task % s.tile_tasks) * s.tiles_per_task;
   uint32_t tiles = std::min(weight.num_tiles - tile, s.tiles_per_task);
   const uint32_t first_panel = weight.first_panel(tile), k = weight.channel_elements;
-  const int64_t begin = static_cast<int64_t>(task / s.tile_tasks) * s.positions_per_task;
-  const int64_t end = std::min(s.positions, begin + s.positions_per_task);
+  const int64_t begin = s.BeginPosition(task), end = s.EndPosition(task);
   if (!s.lockstep) {
     TFS_RETURN_IF_ERROR(ReadTiles(weight, tile, tiles, scratch));
     const uint32_t panels = (tiles - 1) * weight.panels_per_tile + weight.tile_panels(tile + tiles - 1);

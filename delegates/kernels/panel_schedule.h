@@ -1,8 +1,9 @@
 // Cuts a layer in tasks and decodes each task's panels, piece by piece, into the scratch.
 //
 // READ FIRST: how a layer runs
-// * A task is some tiles x some output positions. Tiles share nothing, so they are the natural tasks; positions are cut too, and a
-//   tile decoded once per cut, where a layer has fewer tiles than the threads want.
+// * A task is some tiles x some output positions. Cuts between positions cost: a tile is decoded once per cut. But they let a thread keep
+//   to its part of the image from layer to layer, and reading what another core has written costs more. So positions are cut first, as
+//   far as enough of them remain, and tiles are dealt out where there are too few positions.
 // * Inside a task some panels, a batch, are decoded together and kept as floats in the scratch, so that packing the input is paid once per
 //   batch and not once per panel.
 // * Where two whole tiles fit the scratch, or the only one, a batch is as many whole tiles as fit, several decoded side by side.
@@ -21,18 +22,29 @@ namespace tflite_smart {
 constexpr uint32_t kMaxPiece = kBatchFloats / kLanes;
 static_assert(kMaxGroupedPiece <= kMaxPiece, "whole groups must fit the scratch");
 
+// `total` neighbours cut in `parts`, as equal as can be if all cuts lie at multiples of `step`.
+struct Cuts {
+  int64_t total, step, parts;
+
+  // At most `parts`, none of them empty.
+  static Cuts Make(int64_t total, int64_t step, int64_t parts);
+  int64_t Begin(int64_t part) const;  // Begin(parts) is the end of all
+};
+
 struct Schedule {
   uint32_t piece;           // k decoded at once; a multiple of weight.piece_step unless it is all of k
   uint32_t batch_tiles;
   bool lockstep;
   uint32_t tiles_per_task;
   uint32_t tile_tasks;
-  int64_t positions;
-  int64_t positions_per_task;
-  size_t num_tasks;         // tile_tasks x ceil(positions / positions_per_task)
+  Cuts positions;
+  size_t num_tasks;         // tile_tasks x positions.parts: all tiles of the first part, all of the second ...
+
+  int64_t BeginPosition(size_t task) const { return positions.Begin(static_cast<int64_t>(task / tile_tasks)); }
+  int64_t EndPosition(size_t task) const { return positions.Begin(static_cast<int64_t>(task / tile_tasks) + 1); }
 };
 
-// max_piece: a multiple of 32, at most kMaxPiece. position_step: rows of the kernel, so that only the last task has an odd number.
+// max_piece: a multiple of 32, at most kMaxPiece. position_step: rows of the kernel, so that cuts change no sum.
 Schedule MakeSchedule(const PackedWeight& weight, int64_t positions, int num_threads, uint32_t max_piece, uint32_t position_step);
 
 // What lies decoded in scratch->panels: panel first_panel + i * panel_step at i * slot_k * 32 floats, k from `first_k`.

@@ -30,7 +30,7 @@ def application(name: str):
     def build():
         import keras
 
-        return getattr(keras.applications, name)(weights=None)
+        return getattr(keras.applications, name)(weights=None, input_shape=(224, 224, 3))
 
     return build
 

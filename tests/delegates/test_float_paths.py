@@ -35,11 +35,25 @@ def test_winograd_values(rng, isa, codec, value_kind):
     check_conv(rng, (1, 8, 8, 70), (41, 3, 3, 70), weight=weight)
 
 
-def test_winograd_threads_do_not_change_a_bit(rng):
-    weight = models.random_weight(rng, (70, 3, 3, 32), 0)
-    x = rng.normal(size=(1, 30, 29, 32)).astype(np.float32)
-    content = models.conv_model(x.shape, weight, (3, 3, 32))
-    np.testing.assert_array_equal(run(content, x, num_threads=2), run(content, x, num_threads=1))
+# --- Threads: many parts of the image, fewer parts than threads, panels instead of parts.
+
+
+@pytest.mark.parametrize("num_threads", [2, 3, 8])
+@pytest.mark.parametrize("filter_size", [1, 3, 5])
+@pytest.mark.parametrize("height, width", [(30, 29), (14, 14), (8, 7), (2, 3)])
+def test_threads_do_not_change_a_bit(rng, filter_size, height, width, num_threads):
+    weight = models.random_weight(rng, (70, filter_size, filter_size, 32), 0)
+    x = rng.normal(size=(1, height, width, 32)).astype(np.float32)
+    content = models.conv_model(x.shape, weight, (filter_size, filter_size, 32))
+    np.testing.assert_array_equal(run(content, x, num_threads=num_threads), run(content, x, num_threads=1))
+
+
+@pytest.mark.parametrize("height", [8, 40])
+def test_threads_do_not_change_a_depthwise_bit(rng, height):
+    weight = models.random_weight(rng, (1, 3, 3, 200), 3)
+    x = rng.normal(size=(1, height, 11, 200)).astype(np.float32)
+    content = models.conv_model(x.shape, weight, (3, 3), depth_multiplier=1)
+    np.testing.assert_array_equal(run(content, x, num_threads=3), run(content, x, num_threads=1))
 
 
 # --- Depthwise: windows of 3 and 5 columns with stride 1 and 2, others; blocks of 8, 4 and 1 positions; channels in vectors and parts of them.
