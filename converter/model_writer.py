@@ -175,19 +175,19 @@ class _Layout:
             position = start + len(data)
 
 
-# Longer byte vectors than this are not compared with each other. Custom options, which most operators of ours share, are shorter.
+# Longer vectors than this are not compared with each other. Shapes, lists of inputs and custom options, which most tables share, are shorter.
 _SHARED_BYTES = 1024
 
 
 class _Builder(flatbuffers.Builder):
-    """Refers byte vectors that the layout has placed to their places, stores equal short ones once, and adds the fields that the schema does not know."""
+    """Refers byte vectors that the layout has placed to their places, stores equal short vectors and equal texts once, and adds the fields that the schema does not know."""
 
     __slots__ = ("placed", "written", "extra_fields")
 
     def __init__(self, placed: dict[int, int]):
         super().__init__(1 << 16)
         self.placed = placed
-        self.written: dict[bytes, int] = {}
+        self.written: dict[tuple[str, bytes], int] = {}
         self.extra_fields = unknown_fields.PendingFields()
         self.minalign = LARGE_ALIGNMENT  # so that the end of the tables, where the constants start, is aligned
 
@@ -195,11 +195,17 @@ class _Builder(flatbuffers.Builder):
         position = self.placed.get(id(x))
         if position is not None:
             return -position
-        if x.dtype != np.uint8 or x.size > _SHARED_BYTES:
+        if x.nbytes > _SHARED_BYTES:
             return super().CreateNumpyVector(x)
-        key = x.tobytes()
+        return self._shared((x.dtype.str, x.tobytes()), super().CreateNumpyVector, x)
+
+    def CreateString(self, s, encoding="utf-8", errors="strict"):
+        data = s.encode(encoding, errors) if isinstance(s, str) else bytes(s)
+        return self._shared(("text", data), super().CreateString, data)
+
+    def _shared(self, key, create, value):
         if key not in self.written:
-            self.written[key] = super().CreateNumpyVector(x)
+            self.written[key] = create(value)
         return self.written[key]
 
     def StartObject(self, numfields):

@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_smart import __version__
-from tflite_smart.converter import control_dependencies
+from tflite_smart.converter import control_dependencies, slim
 from tflite_smart.converter.format import VERSION as FORMAT_VERSION
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.passes import FUSED, dequantize, expand
@@ -21,10 +21,12 @@ _REQUIRES = "the TFLite Smart delegate: pip install tflite_smart, then tflite_sm
 
 def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], recipe: str) -> dict[int, str]:
     """Edits the model in place; returns for every packed buffer the names of the operators of ours that read it."""
+    packed = list(packed)
+    if not packed:
+        return {}
+    slim.drop_ballast(model)
     before = control_dependencies.operator_order(model)
     runs_as = {weight.buffer: _rewrite_weight(model, weight, blob, encoding) for weight, blob, encoding in packed}
-    if not runs_as:
-        return runs_as
     control_dependencies.renumber(model, before)
     model.drop_unused_codes()
     about = {"format_version": FORMAT_VERSION, "tool_version": __version__, "recipe": recipe, "requires": _REQUIRES}
