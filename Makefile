@@ -1,6 +1,7 @@
 # make demo    train a small Keras model, compress it, run it, print one table
 # make test    everything that decides whether a change is good
 # make wheels  the wheels of x86-64, 64-bit and 32-bit Arm Linux in dist/, built with ziglang and checked
+# make android the library for Android phones in dist/android/, built with ziglang or the NDK that ANDROID_NDK_HOME names, and checked
 # make test-arm64   the delegate and LiteRT's own wheel on an emulated 64-bit Arm
 # make clean   remove what these made
 #
@@ -22,7 +23,7 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 export CUDA_VISIBLE_DEVICES :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wheels test-arm64 clean
+.PHONY: help demo test wheels android test-arm64 clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -42,6 +43,12 @@ wheels: $(VENV)/.cross
 	done
 	TFLITE_SMART_WHEELS=$(CURDIR)/dist $(BIN)/python -m pytest tests/arm64/test_wheels.py
 	@ls -1 dist/*.whl
+
+android: $(VENV)/.cross
+	$(BIN)/tflite_smart delegate --target android-arm64 --output dist/android/arm64-v8a
+	test -z "$$ANDROID_NDK_HOME" || $(BIN)/tflite_smart delegate --target android-armv7 --output dist/android/armeabi-v7a
+	$(BIN)/tflite_smart delegate --target android-x86_64 --output dist/android/x86_64
+	TFLITE_SMART_ANDROID=$(CURDIR)/dist/android $(BIN)/python -m pytest tests/delegates/test_android.py
 
 test-arm64: $(VENV)/.cross
 	$(BIN)/python tests/arm64/run.py

@@ -2,7 +2,7 @@
 
 The library has a plain C interface and links neither Python nor TFLite, so one wheel serves every Python 3: py3-none-<platform>.
 Compiler: $CXX, else c++, g++ or clang++ on the PATH, else the one in the PyPI package `ziglang`, which pip then installs
-for the time of the build. TFLITE_SMART_TARGET=linux-aarch64 (or another key of TARGETS in delegates/cross_build.py) makes the wheel of
+for the time of the build. TFLITE_SMART_TARGET=linux-aarch64 (or another key of LINUX in delegates/cross_build.py) makes the wheel of
 another machine, through ziglang: `make wheels`.
 """
 
@@ -50,14 +50,14 @@ def wanted_target():
     name = os.environ.get(TARGET_VARIABLE)
     if not name:
         return None, None
-    if name not in cross_build.TARGETS:
-        raise SystemExit(f"tflite_smart: {TARGET_VARIABLE} must be one of {', '.join(cross_build.TARGETS)}. Received: {name}.")
-    return name, cross_build.TARGETS[name]
+    if name not in cross_build.LINUX:
+        raise SystemExit(f"tflite_smart: {TARGET_VARIABLE} must be one of {', '.join(cross_build.LINUX)}. Received: {name}.")
+    return name, cross_build.LINUX[name]
 
 
 def host_target():
     """The zig target of this machine, for when it has no compiler of its own."""
-    for name, target in cross_build.TARGETS.items():
+    for name, target in cross_build.LINUX.items():
         if target.processor == platform.machine():
             return name, target
     raise SystemExit(NO_COMPILER)

@@ -106,7 +106,8 @@ def _expand(verbs) -> None:
 
 def _delegate(verbs) -> None:
     verb = _verb(verbs, "delegate", "print the path of the delegate library", "For --external_delegate_path and load_delegate(). "
-                 "With --target it is built for that machine first, with the compiler in the PyPI package ziglang: a Raspberry Pi needs none.")
+                 "With --target it is built for that machine first, with the compiler in the PyPI package ziglang: a Raspberry Pi needs none. "
+                 "For Android the NDK that ANDROID_NDK_HOME names is used, where it is set.")
     verb.add_argument("--target", choices=list(TARGETS), help="the machine to build for (default: this one, where the library is installed)")
     verb.add_argument("-o", "--output", metavar="DIR", help="folder for the built library (default: a folder named after the target)")
 

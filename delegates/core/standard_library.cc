@@ -53,7 +53,11 @@ _LIBCPP_BEGIN_NAMESPACE_STD
 void mutex::lock() { pthread_mutex_lock(native_handle()); }
 bool mutex::try_lock() noexcept { return pthread_mutex_trylock(native_handle()) == 0; }
 void mutex::unlock() noexcept { pthread_mutex_unlock(native_handle()); }
-[[noreturn]] void __libcpp_verbose_abort(const char*, ...) noexcept { std::abort(); }
+#if defined(__ANDROID__)
+mutex::~mutex() noexcept { pthread_mutex_destroy(native_handle()); }  // elsewhere there is nothing to destroy
+#endif
+// Some versions of libc++ declare it noexcept, others don't.
+[[noreturn]] void __libcpp_verbose_abort(const char*, ...) noexcept(noexcept(__libcpp_verbose_abort(""))) { std::abort(); }
 _LIBCPP_END_NAMESPACE_STD
 const std::nothrow_t std::nothrow{};
 #endif
