@@ -88,7 +88,6 @@ Status Encode(const tfs_coding* coding, const int8_t* ids, uint64_t num_ids, uin
   return EncodeTile(settings, ids, num_ids, tile, tile_bytes);
 }
 
-// Made when the library is loaded.
 struct IsaNames {
   char text[64] = "";
   IsaNames() {
@@ -98,7 +97,6 @@ struct IsaNames {
     }
   }
 };
-const IsaNames isa_names;
 
 }  // namespace
 
@@ -119,7 +117,10 @@ TFS_EXPORT const char* tfs_version(void) { return TFS_VERSION; }
 
 TFS_EXPORT int32_t tfs_format_version(void) { return kVersion; }
 
-TFS_EXPORT const char* tfs_isa_names(void) { return isa_names.text; }
+TFS_EXPORT const char* tfs_isa_names(void) {
+  static const IsaNames names;
+  return names.text;
+}
 
 TFS_EXPORT const char* tfs_active_isa(void) { return ActiveIsa().name; }
 

@@ -30,8 +30,6 @@ constexpr int kNumIsas = sizeof(kIsas) / sizeof(kIsas[0]);
 
 #if defined(TFS_X86)
 // CPUID itself, not __builtin_cpu_supports: that answers 0 to everything in a library built with zig.
-constexpr bool HasBits(unsigned value, unsigned bits) { return (value & bits) == bits; }
-
 struct Leaf {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   explicit Leaf(unsigned number) {
@@ -42,32 +40,37 @@ struct Leaf {
   Leaf() = default;
 };
 
+constexpr bool HasBits(unsigned value, unsigned bits) { return (value & bits) == bits; }
+
 // Which registers the operating system saves: bits 1, 2 xmm and ymm; 5 to 7 the mask registers and zmm.
-unsigned SavedRegisters() {
+unsigned SavedRegisters(unsigned leaf1_ecx) {
   constexpr unsigned kOsxsave = 1u << 27;
-  if (!HasBits(Leaf(1).ecx, kOsxsave)) return 0;
+  if (!HasBits(leaf1_ecx, kOsxsave)) return 0;
   unsigned low, high;
   __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return low;
 }
 
-bool CpuHasAvx2() {  // everything that CMakeLists.txt allows in *_avx2.cc
-  constexpr unsigned kFma = 1u << 12, kPopcnt = 1u << 23, kBmi = 1u << 3, kAvx2 = 1u << 5, kBmi2 = 1u << 8, kLzcnt = 1u << 5;
-  return HasBits(SavedRegisters(), 0x06) && HasBits(Leaf(1).ecx, kFma | kPopcnt) && HasBits(Leaf(7).ebx, kBmi | kAvx2 | kBmi2) &&
-         HasBits(Leaf(0x80000001).ecx, kLzcnt);
-}
+// Everything that CMakeLists.txt allows in *_avx2.cc and *_avx512.cc (Ice Lake, Zen 4 and later).
+struct Cpu {
+  bool avx2, avx512;
 
-bool CpuHasAvx512() {  // Ice Lake, Zen 4 and later
-  constexpr unsigned kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31, kVbmi = 1u << 1, kVbmi2 = 1u << 6,
-                     kVnni = 1u << 11;
-  return HasBits(SavedRegisters(), 0xe6) && HasBits(Leaf(7).ebx, kF | kDq | kBw | kVl) && HasBits(Leaf(7).ecx, kVbmi | kVbmi2 | kVnni);
-}
+  Cpu() {
+    constexpr unsigned kFma = 1u << 12, kPopcnt = 1u << 23, kBmi = 1u << 3, kAvx2 = 1u << 5, kBmi2 = 1u << 8, kLzcnt = 1u << 5;
+    constexpr unsigned kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31, kVbmi = 1u << 1, kVbmi2 = 1u << 6, kVnni = 1u << 11;
+    const Leaf leaf1(1), leaf7(7), extended(0x80000001);
+    const unsigned saved = SavedRegisters(leaf1.ecx);
+    avx2 = HasBits(saved, 0x06) && HasBits(leaf1.ecx, kFma | kPopcnt) && HasBits(leaf7.ebx, kBmi | kAvx2 | kBmi2) && HasBits(extended.ecx, kLzcnt);
+    avx512 = avx2 && HasBits(saved, 0xe6) && HasBits(leaf7.ebx, kF | kDq | kBw | kVl) && HasBits(leaf7.ecx, kVbmi | kVbmi2 | kVnni);
+  }
+};
+const Cpu cpu;  // made when the library is loaded; asked once, as every CPUID takes microseconds under a hypervisor
 #endif
 
 bool CpuHas(const char* name) {
 #if defined(TFS_X86)
-  if (std::strcmp(name, "avx2") == 0) return CpuHasAvx2();
-  if (std::strcmp(name, "avx512") == 0) return CpuHasAvx2() && CpuHasAvx512();
+  if (std::strcmp(name, "avx2") == 0) return cpu.avx2;
+  if (std::strcmp(name, "avx512") == 0) return cpu.avx512;
 #elif defined(__arm__)
   constexpr unsigned long kHwcapVfpv4 = 1ul << 16, kHwcapNeon = 1ul << 12;
   if (std::strcmp(name, "neon") == 0) {
