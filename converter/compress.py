@@ -32,6 +32,7 @@ class TensorSettings:
         codecs: names to choose from.
         objective: `size`, `balanced` or `latency`: how much decoding time counts in that choice.
         taps: see `buckets.balance`; 0 rounds every weight for itself.
+        compute: arithmetic that the operator asks for, `f32` or `int8`; None says nothing. Changes no byte of the packed weight.
     """
 
     buckets: str = "uniform"
@@ -40,6 +41,7 @@ class TensorSettings:
     codecs: tuple[str, ...] = ("raw", "bitpack", "rans", "sparse")
     objective: str = "size"
     taps: int = 1
+    compute: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
