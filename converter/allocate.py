@@ -11,11 +11,13 @@ so a layer with a tenth of the weights gets a tenth of the noise: the thin layer
 import dataclasses
 import math
 
+from tflite_smart.converter import smartdeal
 from tflite_smart.converter.compress import TensorSettings
 from tflite_smart.converter.recipe import SmartConfig, WeightConfig
 
 # Beyond 45 % rms error the buckets are wider than most weights, below 0.2 % they are finer than int8's.
 _LEAST_RELATIVE_ERROR, _MOST_RELATIVE_ERROR = 0.002, 0.45
+_MOST_BASIS_BITS = 1.0
 _SPATIAL_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 
 
@@ -80,15 +82,25 @@ def _shares_budget(weight: WeightInfo, decision: WeightConfig | Skip) -> bool:
 
 def _settings(weight: WeightInfo, chosen: WeightConfig, noise: float) -> TensorSettings:
     relative_error = chosen.relative_error or min(max(math.sqrt(noise), _LEAST_RELATIVE_ERROR), _MOST_RELATIVE_ERROR)
+    grouping = smartdeal.grouping((*weight.shape[: weight.axis], *weight.shape[weight.axis + 1 :]), weight.op_type in _SPATIAL_OPS)
     return TensorSettings(
-        buckets="integer" if weight.dtype == "int8" else chosen.buckets,
+        buckets=_buckets(weight, chosen, grouping),
         relative_error=relative_error,
         channel_exponent=chosen.channel_exponent,
         codecs=chosen.codecs,
         objective=chosen.objective,
         taps=_taps(weight),
-        compute=chosen.compute,
+        grouping=grouping,
     )
+
+
+def _buckets(weight: WeightInfo, chosen: WeightConfig, grouping: tuple[int, int, int]) -> str:
+    """What the recipe says, but for integers, and for channels so short that a basis of their own would cost more than it saves."""
+    if weight.dtype == "int8":
+        return "integer"
+    channel_elements = weight.num_elements // weight.shape[weight.axis]
+    too_short = smartdeal.basis_bits(channel_elements, grouping[0], grouping[2]) > _MOST_BASIS_BITS
+    return "uniform" if chosen.buckets == "smartdeal" and too_short else chosen.buckets
 
 
 def _taps(weight: WeightInfo) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from tflite_smart.converter.compress import expand_blob
 from tflite_smart.converter.errors import VerificationError
-from tflite_smart.converter.format import PackedWeight, from_matrix
+from tflite_smart.converter.format import Quantized, from_matrix
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.model_writer import LARGE_ALIGNMENT
 
@@ -16,10 +16,9 @@ _ROUNDING = 2.0**-22
 _CHUNK = 1 << 20
 
 
-def expected_digest(blob: bytes, ids: np.ndarray, shape: tuple[int, ...], axis: int) -> bytes:
-    """Digest of the values that a decoder must give back for these ids; taken from the ids, not by decoding."""
-    packed = PackedWeight.from_bytes(blob)
-    return digest(packed.values(ids), shape, axis)
+def expected_digest(quantized: Quantized, shape: tuple[int, ...], axis: int) -> bytes:
+    """Digest of the values that a decoder must give back; taken from what was encoded, not by decoding."""
+    return digest(quantized.values(), shape, axis)
 
 
 def digest(matrix: np.ndarray, shape: tuple[int, ...], axis: int) -> bytes:

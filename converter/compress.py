@@ -5,11 +5,11 @@ import math
 
 import numpy as np
 
-from tflite_smart.converter import buckets, feedback
+from tflite_smart.converter import buckets, feedback, smartdeal, structure
 from tflite_smart.converter.codecs import CODECS, CodecParameters
 from tflite_smart.converter.codecs.base import MIN_ID
 from tflite_smart.converter.errors import UnpackableWeightError, require
-from tflite_smart.converter.format import PANEL, PackedWeight, from_matrix, tile_count, tile_order, to_matrix
+from tflite_smart.converter.format import PANEL, PackedWeight, Quantized, from_matrix, tile_count, tile_order, to_matrix
 from tflite_smart.delegates import native
 
 # A tile more costs `tile_overhead_bytes` and makes random access and threads finer: cut where the overhead is this small a part.
@@ -26,13 +26,13 @@ class TensorSettings:
     """How to compress one tensor; made by `allocate` from the recipe.
 
     Attributes:
-        buckets: `uniform`, `midrise`, `binary`, or `integer` for tensors that are int8 already.
+        buckets: `uniform`, `midrise`, `binary`, `smartdeal`, or `integer` for tensors that are int8 already.
         relative_error: rms error over rms weight to aim at; unused for `binary` and `integer`.
         channel_exponent: see `buckets.bucket_steps`.
         codecs: names to choose from.
         objective: `size`, `balanced` or `latency`: how much decoding time counts in that choice.
         taps: see `buckets.balance`; 0 rounds every weight for itself.
-        compute: arithmetic that the operator asks for, `f32` or `int8`; None says nothing. Changes no byte of the packed weight.
+        grouping: of `smartdeal.grouping`, for those buckets.
     """
 
     buckets: str = "uniform"
@@ -41,7 +41,7 @@ class TensorSettings:
     codecs: tuple[str, ...] = ("raw", "bitpack", "rans", "sparse")
     objective: str = "size"
     taps: int = 1
-    compute: str | None = None
+    grouping: tuple[int, int, int] = (3, 1, smartdeal.SLICE_GROUPS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,23 +50,26 @@ class CompressedTensor:
 
     Attributes:
         blob: the bytes of FORMAT.md.
-        ids: int8 `(num_channels, channel_elements)`, what `blob` must decode to.
-        codec, value_kind: names.
+        quantized: what `blob` must decode to.
+        codec: its name.
         bits_per_weight: everything counted.
         max_error: largest |w - w'|, in the unit of the weights.
         relative_error: rms error over rms weight; 0 for `integer`.
     """
 
     blob: bytes
-    ids: np.ndarray
+    quantized: Quantized
     codec: str
-    value_kind: str
     bits_per_weight: float
     max_error: float
     relative_error: float
 
+    @property
+    def value_kind(self) -> str:
+        return self.quantized.value_kind
 
-def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, factor: np.ndarray | None = None) -> CompressedTensor:
+
+def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, factor: np.ndarray | None = None, trained: Quantized | None = None) -> CompressedTensor:
     """Compresses one constant tensor.
 
     Args:
@@ -74,6 +77,7 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, fac
         axis: the channel axis.
         settings: see `TensorSettings`. An int8 tensor is stored as it is, whatever they ask for.
         factor: of `feedback.feedback_factor`, from the layer's inputs; None rounds without data.
+        trained: what a training handed over, kept exactly if the values are still its but for the scales; see `structure`.
 
     Raises:
         ValueError: for another dtype.
@@ -81,29 +85,30 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, fac
     """
     matrix = to_matrix(values, axis)
     if values.dtype == np.int8:
-        ids, scales, value_kind = matrix, None, "integer"
+        quantized = Quantized(matrix, "integer")
     elif values.dtype == np.float32:
         if not np.isfinite([matrix.min(), matrix.max()]).all():  # nan wins both; no array of flags
             raise UnpackableWeightError("weights must be finite. Received: inf or nan.")
-        ids, scales, value_kind = _quantize(matrix, settings, factor)
+        quantized = trained and structure.with_scales(matrix, trained) or _quantize(matrix, settings, factor)
     else:
         raise ValueError(f"weights must be float32 or int8. Received: {values.dtype}.")
     inner = int(np.prod(values.shape[axis + 1 :], dtype=np.int64))
-    packed = pack_ids(ids, inner, value_kind, scales, settings)
+    packed = pack(quantized, inner, settings)
     blob = packed.to_bytes()
-    max_error, relative_error = (0.0, 0.0) if scales is None else _errors(matrix, ids, scales, value_kind)
-    if not np.isfinite(max_error) or relative_error > _VANISHED and value_kind != "midrise":
+    max_error, relative_error = (0.0, 0.0) if quantized.scales is None else _errors(matrix, quantized)
+    if not np.isfinite(max_error) or relative_error > _VANISHED and packed.value_kind != "midrise":
         raise UnpackableWeightError(f"weights must keep their size. Received: relative error {relative_error:.2g}, largest error {max_error:.2g}.")
-    return CompressedTensor(blob, ids, packed.codec, value_kind, 8 * len(blob) / values.size, max_error, relative_error)
+    return CompressedTensor(blob, quantized, packed.codec, 8 * len(blob) / values.size, max_error, relative_error)
 
 
-def pack_ids(ids: np.ndarray, inner_elements: int, value_kind: str, scales: np.ndarray | None, settings: TensorSettings = TensorSettings()) -> PackedWeight:
+def pack(quantized: Quantized, inner_elements: int, settings: TensorSettings = TensorSettings()) -> PackedWeight:
     """Chooses a codec for the ids, cuts them in tiles and encodes those."""
+    q, ids = quantized, quantized.ids
     codec, parameters, bits_per_id = choose_codec(ids, settings)
     panels = _panels_per_tile(ids.shape, bits_per_id, CODECS[codec].tile_overhead_bytes)
     encode = _tile_encoder(codec)
     tiles = [encode(tile_order(ids, tile, panels), parameters) for tile in range(tile_count(len(ids), panels))]
-    return PackedWeight(codec, value_kind, parameters, *ids.shape, inner_elements, panels, scales, None, tiles)
+    return PackedWeight(codec, q.value_kind, parameters, *ids.shape, inner_elements, panels, q.scales, q.codebook, tiles, q.basis)
 
 
 def expand_blob(blob: bytes, shape: tuple[int, ...], axis: int) -> np.ndarray:
@@ -150,33 +155,42 @@ def _entropy(ids: np.ndarray) -> float:
     return float(-(share * np.log2(share)).sum())
 
 
-def _quantize(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, str]:
+def _quantize(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | None) -> Quantized:
     if settings.buckets == "binary":
         ids, scales = buckets.binarize(matrix)
-        return ids, scales, "midrise"
+        return Quantized(ids, "midrise", scales)
+    if settings.buckets == "midrise":
+        return _round(matrix, settings, factor)
+    rounded = _decompose(matrix, settings) if settings.buckets == "smartdeal" else _round(matrix, settings, factor)
+    exact = structure.recognise(matrix)
+    return exact if exact is not None and _entropy(exact.ids) <= _entropy(rounded.ids) else rounded
+
+
+def _round(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | None) -> Quantized:
+    """Error-bounded buckets."""
     midrise = settings.buckets == "midrise"
     steps = buckets.bucket_steps(matrix, settings.relative_error, settings.channel_exponent)
-    grid = None if midrise else buckets.grid_steps(matrix)
     if factor is not None:
         ids = feedback.round_with_feedback(matrix, steps, factor, midrise)
     else:
         ids = buckets.to_buckets(matrix, steps, midrise)
         if settings.taps:
             buckets.balance(ids, matrix, steps, settings.taps, midrise)
-    if grid is not None:
-        on_grid = buckets.to_buckets(matrix, grid)
-        if _entropy(on_grid) <= _entropy(ids):
-            return on_grid, grid, "uniform"
-    return ids, steps, "midrise" if midrise else "uniform"
+    return Quantized(ids, "midrise" if midrise else "uniform", steps)
 
 
-def _errors(matrix: np.ndarray, ids: np.ndarray, scales: np.ndarray, value_kind: str) -> tuple[float, float]:
+def _decompose(matrix: np.ndarray, settings: TensorSettings) -> Quantized:
+    """Coefficients and bases."""
+    fitted = smartdeal.decompose_to_error(matrix, settings.grouping, settings.relative_error)
+    return Quantized(fitted.ids, "smartdeal", fitted.scales, basis=fitted.basis)
+
+
+def _errors(matrix: np.ndarray, quantized: Quantized) -> tuple[float, float]:
     """Largest error, and rms error over rms weight, panel by panel to bound the memory."""
-    offset = np.float32(0.5 if value_kind == "midrise" else 0.0)
     largest = squares = power = 0.0
     for start in range(0, len(matrix), PANEL):
         part = slice(start, start + PANEL)
-        error = matrix[part] - scales[part, None] * (ids[part].astype(np.float32) + offset)
+        error = matrix[part] - quantized.values(part)
         largest = max(largest, float(np.abs(error).max()))
         squares += float(np.square(error, dtype=np.float64).sum())
         power += float(np.square(matrix[part], dtype=np.float64).sum())

@@ -52,7 +52,6 @@ class Encoded:
     relative_error: float = 0.0
     digest: bytes = b""
     skipped: str = ""
-    compute: str | None = None
 
 
 def convert(
@@ -199,8 +198,8 @@ def encode(planned: Planned) -> Encoded:
     size = len(result.blob) + _OPERATOR_BYTES * len(weight.sites)
     if size >= weight.stored.nbytes:
         return Encoded(weight, skipped=f"would not shrink: {size} bytes packed, {weight.stored.nbytes} now")
-    digest = check.expected_digest(result.blob, result.ids, weight.info.shape, weight.info.axis)
-    return Encoded(weight, result.blob, result.codec, result.value_kind, result.bits_per_weight, result.max_error, result.relative_error, digest, compute=settings.compute)
+    digest = check.expected_digest(result.quantized, weight.info.shape, weight.info.axis)
+    return Encoded(weight, result.blob, result.codec, result.value_kind, result.bits_per_weight, result.max_error, result.relative_error, digest)
 
 
 def _encode_and_release(model: Model, planned: Planned) -> Encoded:
@@ -229,7 +228,7 @@ def _source_name(model: object) -> str:
 
 
 def _encoding(entry: Encoded) -> Encoding:
-    return Encoding(entry.codec, entry.weight.info.axis, entry.compute)
+    return Encoding(entry.codec, entry.weight.info.axis)
 
 
 def _row(entry: Encoded, runs_as: str) -> TensorRow:

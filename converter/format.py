@@ -29,6 +29,40 @@ _GROUPING = struct.Struct("<III")
 
 
 @dataclasses.dataclass(frozen=True)
+class Quantized:
+    """Ids and what they mean: FORMAT.md, 1.
+
+    Attributes:
+        ids: int8 `(num_channels, channel_elements)`.
+        value_kind: name in `VALUE_KINDS`.
+        scales: float32 `(num_channels,)`; None for `integer`.
+        codebook: float32 `(256,)` for `codebook`, else None.
+        basis: for `smartdeal`, else None.
+    """
+
+    ids: np.ndarray
+    value_kind: str
+    scales: np.ndarray | None = None
+    codebook: np.ndarray | None = None
+    basis: smartdeal.Basis | None = None
+
+    def values(self, channels: slice = slice(None)) -> np.ndarray:
+        """The weights of some channels: `scale * value(id)` in float32, or the ids themselves."""
+        ids = self.ids[channels]
+        if self.value_kind == "integer":
+            return ids
+        if self.value_kind == "codebook":
+            values = self.codebook[ids.astype(np.int16) + 128]
+        elif self.value_kind == "smartdeal":
+            values = smartdeal.rebuild(ids, dataclasses.replace(self.basis, values=self.basis.values[..., channels]))
+        else:
+            values = ids.astype(np.float32)
+            values += np.float32(0.5 if self.value_kind == "midrise" else 0.0)
+        values *= self.scales[channels, None]
+        return values
+
+
+@dataclasses.dataclass(frozen=True)
 class PackedWeight:
     """A packed weight with its tiles still encoded.
 
@@ -165,21 +199,7 @@ class PackedWeight:
 
     def expand(self) -> np.ndarray:
         """The weights as a matrix `(num_channels, channel_elements)`: int8 for `integer`, else float32."""
-        return self.values(self.ids())
-
-    def values(self, ids: np.ndarray) -> np.ndarray:
-        """FORMAT.md, 1: what ids `(num_channels, channel_elements)` of this weight mean, `scale * value(id)` in float32, or the ids themselves."""
-        if self.value_kind == "integer":
-            return ids
-        if self.value_kind == "codebook":
-            values = self.codebook[ids.astype(np.int16) + 128]
-        elif self.value_kind == "smartdeal":
-            values = smartdeal.rebuild(ids, self.basis)
-        else:
-            values = ids.astype(np.float32)
-            values += np.float32(0.5 if self.value_kind == "midrise" else 0.0)
-        values *= self.scales[:, None]
-        return values
+        return Quantized(self.ids(), self.value_kind, self.scales, self.codebook, self.basis).values()
 
     def _panel_widths(self, tile: int) -> list[int]:
         first = tile * self.panels_per_tile * PANEL

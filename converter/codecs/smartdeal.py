@@ -85,5 +85,5 @@ def rebuild(ids: np.ndarray, basis: Basis) -> np.ndarray:
     weights = np.empty_like(grouped)
     for number, values in enumerate(basis.values.astype(np.float32)):
         part = slice(number * basis.slice_groups, (number + 1) * basis.slice_groups)
-        weights[:, part] = np.einsum("ngj,jsn->ngs", grouped[:, part], values)
+        weights[:, part] = np.einsum("ngj,jsn->ngs", grouped[:, part], values) + np.float32(0)  # a sum of zeros is +0
     return from_groups(weights, basis.group_stride, ids.shape[1])

@@ -27,8 +27,8 @@ inline void MixGroup(uint32_t size, uint32_t have, const float* basis, size_t st
     Vec coefficients[kGroupLimit];
     for (uint32_t j = 0; j < have; ++j) coefficients[j] = Vec::Load(values + j * stride);
     for (uint32_t s = 0; s < have; ++s) {
-      Vec sum = Mul(coefficients[0], Vec::Load(basis + s * kPanel));
-      for (uint32_t j = 1; j < have; ++j) sum = MulAdd(coefficients[j], Vec::Load(basis + (j * size + s) * kPanel), sum);
+      Vec sum = Vec::Zero();  // so that a sum of zeros is +0
+      for (uint32_t j = 0; j < have; ++j) sum = MulAdd(coefficients[j], Vec::Load(basis + (j * size + s) * kPanel), sum);
       sum.Store(values + s * stride);
     }
   }

@@ -7,6 +7,7 @@ from tflite_smart.converter import compress
 from tflite_smart.converter.codecs import CODECS, CodecParameters, rans
 from tflite_smart.converter.compress import TensorSettings
 from tflite_smart.converter.errors import PackedWeightError
+from tflite_smart.converter.format import Quantized
 
 SEED = 20_230_817
 LENGTHS = [1, 2, 31, 32, 33, 63, 64, 65, 95, 96, 97, 1000]
@@ -116,7 +117,7 @@ def test_rans_is_within_two_percent_of_the_entropy(shape, deviation):
     draw = rng.normal if shape == "gaussian" else rng.laplace
     spread = deviation if shape == "gaussian" else deviation / np.sqrt(2)
     ids = np.clip(np.rint(draw(0, spread, (256, 256))), -128, 127).astype(np.int8)
-    packed = compress.pack_ids(ids, 256, "integer", None, TensorSettings(codecs=("rans",)))
+    packed = compress.pack(Quantized(ids, "integer"), 256, TensorSettings(codecs=("rans",)))
     excess = 8 * len(packed.to_bytes()) / entropy_bits(ids.reshape(-1)) - 1
     assert 0 < excess < 0.02, f"{excess:.2%}"
 

@@ -9,7 +9,7 @@ import pytest
 from tflite_smart.converter import compress
 from tflite_smart.converter.compress import TensorSettings, compress_tensor, expand_blob
 from tflite_smart.converter.errors import PackedWeightError, UnpackableWeightError
-from tflite_smart.converter.format import HEADER_BYTES, PADDING_BYTES, PackedWeight, from_matrix, to_matrix
+from tflite_smart.converter.format import HEADER_BYTES, PADDING_BYTES, PackedWeight, Quantized, from_matrix, to_matrix
 
 SEED = 4
 
@@ -99,8 +99,8 @@ def test_any_tile_decodes_alone(channels, codec):
         ids = packed.decode_tile(tile)
         first = tile * packed.panels_per_tile * 32
         width = min(32, channels - first)
-        assert np.array_equal(ids[: width * 60].reshape(60, width).T, compressed.ids[first : first + width])
-    assert first == 0 and np.array_equal(packed.ids(), compressed.ids)
+        assert np.array_equal(ids[: width * 60].reshape(60, width).T, compressed.quantized.ids[first : first + width])
+    assert first == 0 and np.array_equal(packed.ids(), compressed.quantized.ids)
 
 
 def test_weights_that_float32_steps_cannot_hold_are_refused():
@@ -185,9 +185,9 @@ def test_payload_damage_is_seen():
 def test_the_smallest_codec_wins():
     rng = np.random.default_rng(SEED)
     ids = np.where(rng.random((128, 512)) < 0.5, 0, rng.integers(-3, 4, (128, 512))).astype(np.int8)
-    size = {name: len(compress.pack_ids(ids, 512, "integer", None, TensorSettings(codecs=(name,))).to_bytes()) for name in ("raw", "bitpack", "rans", "sparse")}
-    assert compress.pack_ids(ids, 512, "integer", None).codec == min(size, key=size.get) == "rans"
-    assert compress.pack_ids(ids, 512, "integer", None, TensorSettings(objective="latency")).codec == "bitpack"
+    size = {name: len(compress.pack(Quantized(ids, "integer"), 512, TensorSettings(codecs=(name,))).to_bytes()) for name in ("raw", "bitpack", "rans", "sparse")}
+    assert compress.pack(Quantized(ids, "integer"), 512).codec == min(size, key=size.get) == "rans"
+    assert compress.pack(Quantized(ids, "integer"), 512, TensorSettings(objective="latency")).codec == "bitpack"
 
 
 @pytest.mark.parametrize(("taps", "shape"), [(9, (40, 3, 3, 24)), (1, (40, 300)), (9, (1, 3, 3, 40))])

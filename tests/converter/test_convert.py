@@ -1,5 +1,6 @@
 """The pipeline: reports, reproducible files, a check that really fails, and errors that leave nothing behind."""
 
+import dataclasses
 import json
 import os
 
@@ -119,9 +120,9 @@ def test_the_check_sees_one_changed_weight(source, tmp_path, monkeypatch):
 
     def wrong(*arguments):
         result = original(*arguments)
-        ids = result.ids.copy()
+        ids = result.quantized.ids.copy()
         ids[3, 7] += 1
-        return convert_module.dataclasses.replace(result, ids=ids)
+        return dataclasses.replace(result, quantized=dataclasses.replace(result.quantized, ids=ids))
 
     monkeypatch.setattr(convert_module, "compress_tensor", wrong)
     with pytest.raises(VerificationError, match="net/dense_0/MatMul: packed weight must decode"):
