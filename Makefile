@@ -3,6 +3,7 @@
 # make wheels  the wheels of x86-64, 64-bit and 32-bit Arm Linux in dist/, built with ziglang and checked
 # make android the library for Android phones in dist/android/, built with ziglang or the NDK that ANDROID_NDK_HOME names, and checked
 # make test-arm64   the delegate and LiteRT's own wheel on an emulated 64-bit Arm
+# make fuzz SECONDS=60   hostile bytes at every parser and decoder, each target so long, under sanitizers
 # make clean   remove what these made
 #
 # Each sets up its own environment in .venv. Everything that is downloaded, cached or built stays inside this folder.
@@ -23,7 +24,7 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 export CUDA_VISIBLE_DEVICES :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wheels android test-arm64 clean
+.PHONY: help demo test wheels android test-arm64 fuzz clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -52,6 +53,11 @@ android: $(VENV)/.cross
 
 test-arm64: $(VENV)/.cross
 	$(BIN)/python tests/arm64/run.py
+
+SECONDS := 60
+
+fuzz: $(VENV)/.cross
+	$(BIN)/python delegates/fuzz/run.py --seconds $(SECONDS)
 
 clean:
 	rm -rf $(VENV) .cache build dist *.egg-info .pytest_cache .hypothesis samples/out delegates/*.so

@@ -90,6 +90,7 @@ def _settings(weight: WeightInfo, chosen: WeightConfig, noise: float) -> TensorS
         codecs=chosen.codecs,
         objective=chosen.objective,
         taps=_taps(weight),
+        compute=chosen.compute,
         grouping=grouping,
     )
 

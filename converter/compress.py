@@ -32,6 +32,7 @@ class TensorSettings:
         codecs: names to choose from.
         objective: `size`, `balanced` or `latency`: how much decoding time counts in that choice.
         taps: see `buckets.balance`; 0 rounds every weight for itself.
+        compute: arithmetic that the operator asks for, `f32` or `int8`; None says nothing. Changes no byte of the packed weight.
         grouping: of `smartdeal.grouping`, for those buckets.
     """
 
@@ -41,6 +42,7 @@ class TensorSettings:
     codecs: tuple[str, ...] = ("raw", "bitpack", "rans", "sparse")
     objective: str = "size"
     taps: int = 1
+    compute: str | None = None
     grouping: tuple[int, int, int] = (3, 1, smartdeal.SLICE_GROUPS)
 
 

@@ -52,6 +52,7 @@ class Encoded:
     relative_error: float = 0.0
     digest: bytes = b""
     skipped: str = ""
+    compute: str | None = None
 
 
 def convert(
@@ -199,7 +200,7 @@ def encode(planned: Planned) -> Encoded:
     if size >= weight.stored.nbytes:
         return Encoded(weight, skipped=f"would not shrink: {size} bytes packed, {weight.stored.nbytes} now")
     digest = check.expected_digest(result.quantized, weight.info.shape, weight.info.axis)
-    return Encoded(weight, result.blob, result.codec, result.value_kind, result.bits_per_weight, result.max_error, result.relative_error, digest)
+    return Encoded(weight, result.blob, result.codec, result.value_kind, result.bits_per_weight, result.max_error, result.relative_error, digest, compute=settings.compute)
 
 
 def _encode_and_release(model: Model, planned: Planned) -> Encoded:
@@ -228,7 +229,7 @@ def _source_name(model: object) -> str:
 
 
 def _encoding(entry: Encoded) -> Encoding:
-    return Encoding(entry.codec, entry.weight.info.axis)
+    return Encoding(entry.codec, entry.weight.info.axis, entry.compute)
 
 
 def _row(entry: Encoded, runs_as: str) -> TensorRow:

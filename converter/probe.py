@@ -80,6 +80,8 @@ class Probe:
         model: the original.
         inputs: samples (`[sample][input]` arrays) to use instead of synthetic ones.
         num_samples: how many synthetic samples in every range.
+        open_reference: gives the interpreter of `model`; `open_interpreter` if None. Both run a model as its operators ask for, but the original of a comparison
+            may itself be a compressed model, which must then be computed exactly.
 
     Attributes:
         inputs_name: which inputs the figures are about.
@@ -88,11 +90,12 @@ class Probe:
         RuntimeError, ValueError: LiteRT can't run the model on such inputs.
     """
 
-    def __init__(self, open_interpreter: Callable, model, inputs: list[list[np.ndarray]] | None = None, num_samples: int = 12):
-        self._open = open_interpreter
+    def __init__(self, open_interpreter: Callable, model, inputs: list[list[np.ndarray]] | None = None, num_samples: int = 12,
+                 open_reference: Callable | None = None):
+        self._open, self._open_reference = open_interpreter, open_reference or open_interpreter
         self.inputs_name = "calibration data"
         if inputs:
-            self._sets = {self.inputs_name: (inputs, _run(open_interpreter(model), inputs))}
+            self._sets = {self.inputs_name: (inputs, _run(self._open_reference(model), inputs))}
         else:
             self._sets = self._synthetic(model, num_samples)
 
@@ -120,7 +123,7 @@ class Probe:
         return self._references(model, num_samples, _VOCABULARIES[-1])
 
     def _references(self, model, num_samples: int, vocabulary: int) -> dict[str, tuple[list, list]]:
-        interpreter = self._open(model)
+        interpreter = self._open_reference(model)
         sets = synthetic_inputs(interpreter.get_input_details(), num_samples, vocabulary=vocabulary)
         return {name: (samples, _run(interpreter, samples)) for name, samples in zip(RANGES, sets)}
 

@@ -18,6 +18,7 @@ from tflite_smart.converter.errors import RecipeError
 
 BUCKETS = ("uniform", "midrise", "binary", "smartdeal")
 OBJECTIVES = ("size", "balanced", "latency")
+COMPUTES = ("f32", "int8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,8 @@ class WeightConfig:
         channel_exponent: in [0, 1]: 0 one absolute error bound for all channels of a layer, 1 one relative to each channel's size.
         codecs: codec names to choose from.
         objective: `size`, `balanced` or `latency`.
+        compute: arithmetic of float layers at run time: `f32`, exact, or `int8`: inputs are quantized while the model runs, as LiteRT's dynamic-range models do, and the
+            buckets' numbers are multiplied as they are. For CONV_2D and FULLY_CONNECTED with uniform buckets; all else stays `f32`. None leaves it to the delegate: `f32`.
     """
 
     relative_error: float | None = None
@@ -37,6 +40,7 @@ class WeightConfig:
     channel_exponent: float | None = None
     codecs: tuple[str, ...] | None = None
     objective: str | None = None
+    compute: str | None = None
 
     def merged(self, later: "WeightConfig") -> "WeightConfig":
         """This configuration with the fields that `later` sets."""
@@ -201,6 +205,7 @@ def _check(where: str, config: WeightConfig | None) -> None:
         ("channel_exponent", lambda v: _is_number(v) and 0 <= v <= 1, "a number in [0, 1]"),
         ("buckets", lambda v: v in BUCKETS, f"one of {', '.join(BUCKETS)}"),
         ("objective", lambda v: v in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}"),
+        ("compute", lambda v: v in COMPUTES, f"one of {', '.join(COMPUTES)}"),
         ("codecs", lambda v: isinstance(v, tuple) and v and all(name in CODECS for name in v), f"names out of {', '.join(CODECS)}"),
     ]
     for field, valid, expected in rules:

@@ -70,7 +70,7 @@ def find_budget(source, file_bytes: int, config: SmartConfig, calibration_data, 
         if large:
             finest = candidate(_FINEST_BUDGET)
             reference = finest.path if finest.worst_error <= _FINE_ENOUGH else source
-        probe = Probe(open_interpreter, reference, inputs, _NUM_SAMPLES_LARGE if large else _NUM_SAMPLES)
+        probe = Probe(open_interpreter, reference, inputs, _NUM_SAMPLES_LARGE if large else _NUM_SAMPLES, lambda model: open_interpreter(model, compute="f32"))
 
         def measure(budget: float) -> float:
             return step(probe.snr_db(candidate(budget).path))
@@ -91,10 +91,10 @@ def fast_settings(decisions: list[TensorSettings | Skip]) -> list[TensorSettings
     return [decision if isinstance(decision, Skip) else dataclasses.replace(decision, codecs=("raw",)) for decision in decisions]
 
 
-def open_interpreter(model):
-    """An unallocated LiteRT interpreter, our delegate loaded, of a path or of bytes."""
+def open_interpreter(model, compute: str = "auto"):
+    """An unallocated LiteRT interpreter, our delegate loaded, of a path or of bytes. `compute`: `auto` as the operators ask for, or `f32`, exact."""
     threads = min(2, os.cpu_count() or 1)
-    delegates = [litert.load_delegate(native.library_path(), {"num_threads": threads})]
+    delegates = [litert.load_delegate(native.library_path(), {"num_threads": threads, "compute": compute})]
     where = {"model_path": os.fspath(model)} if isinstance(model, (str, os.PathLike)) else {"model_content": bytes(model)}
     return litert.Interpreter(**where, experimental_delegates=delegates, num_threads=threads)
 

@@ -43,9 +43,9 @@ def convert(arguments: Namespace) -> int:
     output = arguments.output or _smart_name(arguments.model)
     check_output(output, arguments.overwrite)
     recipe = resolve(arguments.recipe)
-    if arguments.objective:
-        chosen = (recipe.global_config or WeightConfig()).merged(WeightConfig(objective=arguments.objective))
-        recipe = dataclasses.replace(recipe, global_config=chosen)
+    if arguments.objective or arguments.compute:
+        asked = WeightConfig(objective=arguments.objective, compute=arguments.compute)
+        recipe = dataclasses.replace(recipe, global_config=(recipe.global_config or WeightConfig()).merged(asked))
     data = arrays.load_arrays(arguments.calibration_data) if arguments.calibration_data else None
     start = time.perf_counter()
     with _messages_aside(), tables.progress_bars() as progress, ThreadPoolExecutor(1) as aside:

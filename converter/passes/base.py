@@ -46,10 +46,14 @@ class Site:
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """What every operator of ours says of its weight. Nothing that differs from one operator to the next: equal options are stored once."""
+    """What every operator of ours says of its weight. Nothing that differs from one operator to the next: equal options are stored once.
+
+    `compute` is what operators that multiply say of their arithmetic, see `recipe.WeightConfig`.
+    """
 
     codec: str
     axis: int
+    compute: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +141,11 @@ def packed_inputs(model: Model, site: Site) -> list[int]:
         scales = np.array(site.weight.quantization.scale, np.float32)
         inputs.append(model.add_constant(site.subgraph, tensor_name(site.weight) + SCALES_SUFFIX, scales))
     return inputs
+
+
+def compute_option(site: Site, encoding: Encoding) -> dict:
+    """The arithmetic that an operator with float activations asks the delegate for, where the recipe says something."""
+    return {"compute": encoding.compute} if encoding.compute and site.weight.type == schema.TensorType.FLOAT32 else {}
 
 
 def rare_options(options, names: dict[str, str]) -> dict:

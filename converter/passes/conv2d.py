@@ -3,7 +3,7 @@
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_smart.converter.model_editor import Model, shape
-from tflite_smart.converter.passes.base import ACTIVATIONS, PADDING, Edit, Encoding, Site, computes, packed_inputs, rare_options, replace, restore_rare_options
+from tflite_smart.converter.passes.base import ACTIVATIONS, PADDING, Edit, Encoding, Site, compute_option, computes, packed_inputs, rare_options, replace, restore_rare_options
 
 AXIS = 0
 _RARE = {"quantized_bias_type": "quantizedBiasType"}
@@ -20,7 +20,7 @@ def apply(model: Model, site: Site, encoding: Encoding) -> Edit:
     """Edits the operator."""
     _, height, width, channels = shape(site.weight)
     inputs = packed_inputs(model, site)
-    attributes = {**spatial_attributes(site.op.builtinOptions), "filter_h": height, "filter_w": width, "filter_in": channels}
+    attributes = {**spatial_attributes(site.op.builtinOptions), "filter_h": height, "filter_w": width, "filter_in": channels, **compute_option(site, encoding)}
     return replace(model, site, encoding, "Conv2D", inputs, attributes)
 
 

@@ -3,7 +3,7 @@
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_smart.converter.model_editor import Model, shape
-from tflite_smart.converter.passes.base import ACTIVATIONS, Edit, Encoding, Site, computes, packed_inputs, rare_options, replace, restore_rare_options
+from tflite_smart.converter.passes.base import ACTIVATIONS, Edit, Encoding, Site, compute_option, computes, packed_inputs, rare_options, replace, restore_rare_options
 
 AXIS = 0
 _RARE = {"quantized_bias_type": "quantizedBiasType", "asymmetric_quantize_inputs": "asymmetricQuantizeInputs"}
@@ -20,7 +20,12 @@ def apply(model: Model, site: Site, encoding: Encoding) -> Edit:
     """Edits the operator."""
     options = site.op.builtinOptions
     inputs = packed_inputs(model, site)
-    attributes = {"activation": ACTIVATIONS[options.fusedActivationFunction], "keep_num_dims": int(options.keepNumDims), **rare_options(options, _RARE)}
+    attributes = {
+        "activation": ACTIVATIONS[options.fusedActivationFunction],
+        "keep_num_dims": int(options.keepNumDims),
+        **compute_option(site, encoding),
+        **rare_options(options, _RARE),
+    }
     return replace(model, site, encoding, "FullyConnected", inputs, attributes)
 
 

@@ -7,9 +7,13 @@
 
 namespace tflite_smart {
 
-struct Runtime {
-  explicit Runtime(int num_threads) : threads(num_threads) {}
+// The arithmetic of layers with float activations. kAuto: what the layer's operator asks for.
+enum class Compute { kAuto, kF32, kInt8 };
 
+struct Runtime {
+  explicit Runtime(int num_threads, Compute wanted = Compute::kAuto) : compute(wanted), threads(num_threads) {}
+
+  const Compute compute;
   ThreadPool threads;
   ScratchPool scratch;
 };

@@ -24,11 +24,12 @@ namespace tflite_smart {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr char kKnownOptions[] = "num_threads (1..256), isa (scalar, avx2, avx512, neon, neondot)";
+constexpr char kKnownOptions[] = "num_threads (1..256), compute (auto, f32, int8), isa (scalar, avx2, avx512, neon, neondot)";
 
 struct DelegateData {
   tfl::Delegate delegate = {};
   int num_threads = 0;  // 0: what the interpreter recommends
+  Compute compute = Compute::kAuto;
   std::mutex mutex;
   std::unique_ptr<Runtime> runtime;  // made by the first interpreter that uses the delegate
 };
@@ -98,7 +99,7 @@ void MakeRuntime(DelegateData* data, int recommended_num_threads) {
   if (data->runtime != nullptr) return;
   int num_threads = data->num_threads > 0 ? data->num_threads : recommended_num_threads;
   if (num_threads > kMaxThreads) num_threads = kMaxThreads;
-  data->runtime.reset(new (std::nothrow) Runtime(num_threads));
+  data->runtime.reset(new (std::nothrow) Runtime(num_threads, data->compute));
 }
 
 tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
@@ -132,6 +133,13 @@ bool SetOption(const char* key, const char* value, DelegateData* data) {
     const long number = std::strtol(value, &end, 10);
     if (end == value || *end != '\0' || number < 1 || number > kMaxThreads) return false;
     data->num_threads = static_cast<int>(number);
+    return true;
+  }
+  if (std::strcmp(key, "compute") == 0) {
+    if (std::strcmp(value, "auto") == 0) data->compute = Compute::kAuto;
+    else if (std::strcmp(value, "f32") == 0) data->compute = Compute::kF32;
+    else if (std::strcmp(value, "int8") == 0) data->compute = Compute::kInt8;
+    else return false;
     return true;
   }
   // For tests and benchmarks. Holds for the whole process.

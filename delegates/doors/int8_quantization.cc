@@ -77,7 +77,7 @@ Status Int8Quantization::Read(const tfl::Tensor& x, const tfl::Tensor& y, const 
   return Status();
 }
 
-void Int8Quantization::Fill(Int8Layer* layer) const {
+void Int8Quantization::Fill(FixedInt8* layer) const {
   layer->requantization = {fixed_point_.get(), scales_.get(), y_zero_point_, min_, max_};
   layer->x_zero_point = x_zero_point_;
 }

@@ -29,7 +29,7 @@ class Int8Quantization {
               bool fully_connected);
 
   // Sets requantization and zero points.
-  void Fill(Int8Layer* layer) const;
+  void Fill(FixedInt8* layer) const;
 
  private:
   std::unique_ptr<FixedPoint[]> fixed_point_;

@@ -16,12 +16,22 @@ constexpr int kX = 0, kBias = 2, kScales = 3;
 // TFLite's own kernels ignore TANH and SIGN_BIT, so no converter may fuse them.
 const char* const kActivations[] = {"NONE", "RELU", "RELU_N1_TO_1", "RELU6", nullptr};
 const char* const kPaddings[] = {"VALID", "SAME", nullptr};
+const char* const kComputes[] = {"auto", "f32", "int8", nullptr};  // in the order of Compute
 
 Status ReadActivation(const Options& options, Activation* activation) {
   int index;
   TFS_RETURN_IF_ERROR(options.Choice("activation", kActivations, &index));
   constexpr Activation kValues[] = {Activation::kNone, Activation::kRelu, Activation::kReluN1To1, Activation::kRelu6};
   *activation = kValues[index];
+  return Status();
+}
+
+// How to multiply float activations; models that do not say so are computed in floats.
+Status ReadCompute(const Options& options, const Runtime& runtime, bool* in_int8) {
+  int index;
+  TFS_RETURN_IF_ERROR(options.Choice("compute", kComputes, static_cast<int>(Compute::kAuto), &index));
+  const Compute wanted = runtime.compute == Compute::kAuto ? static_cast<Compute>(index) : runtime.compute;
+  *in_int8 = wanted == Compute::kInt8;
   return Status();
 }
 
@@ -69,6 +79,7 @@ class MultiplyOp : public Op {
 
   ConvGeometry geometry_ = {};
   Activation activation_ = Activation::kNone;
+  bool in_int8_ = false;  // float activations are multiplied as int8 where the kernels can
 
  private:
   bool integer_weight() const { return weight_.value_kind == ValueKind::kInteger; }
@@ -91,18 +102,17 @@ class MultiplyOp : public Op {
       weight.value_kind = ValueKind::kUniform;
       weight.scales = float_scales_.scales();
     }
-    return RunConv2D(runtime_, {&weight, geometry_, activation_, bias == nullptr ? nullptr : bias->data.f, x.data.f, y.data.f});
+    const ConvLayer layer = {&weight, geometry_, activation_, bias == nullptr ? nullptr : bias->data.f, x.data.f, y.data.f};
+    return in_int8_ && IsDynamicInt8(weight, geometry_) ? RunDynamicInt8Conv2D(runtime_, layer) : RunConv2D(runtime_, layer);
   }
 
   Status RunInt8(const tfl::Tensor& x, const tfl::Tensor* bias, const tfl::Tensor& y) {
-    Int8Layer layer = {};
+    FixedInt8 layer = {};
     quantization_.Fill(&layer);
-    layer.weight = &weight_;
-    layer.geometry = geometry_;
     layer.bias = bias == nullptr ? nullptr : bias->data.i32;
     layer.x = x.data.i8;
     layer.y = y.data.i8;
-    return RunInt8Conv2D(runtime_, layer);
+    return RunFixedInt8Conv2D(runtime_, weight_, geometry_, layer);
   }
 
   Int8Quantization quantization_;
@@ -117,6 +127,7 @@ class Conv2DOp : public MultiplyOp {
   Status ReadOptions(const Options& options) override {
     ConvGeometry& g = geometry_;
     TFS_RETURN_IF_ERROR(ReadActivation(options, &activation_));
+    TFS_RETURN_IF_ERROR(ReadCompute(options, *runtime_, &in_int8_));
     TFS_RETURN_IF_ERROR(options.Int("stride_h", 1, kMaxInt, &g.stride_height));
     TFS_RETURN_IF_ERROR(options.Int("stride_w", 1, kMaxInt, &g.stride_width));
     TFS_RETURN_IF_ERROR(options.Int("dilation_h", 1, kMaxInt, &g.dilation_height));
@@ -180,6 +191,7 @@ class FullyConnectedOp : public MultiplyOp {
 
   Status ReadOptions(const Options& options) override {
     TFS_RETURN_IF_ERROR(ReadActivation(options, &activation_));
+    TFS_RETURN_IF_ERROR(ReadCompute(options, *runtime_, &in_int8_));
     return options.Int("keep_num_dims", 0, 1, &keep_num_dims_);
   }
 

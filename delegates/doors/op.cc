@@ -71,6 +71,13 @@ Status Options::Choice(const char* key, const char* const* names, int* index) co
                    result == FlexMap::kMissing ? "no such key" : "another type");
 }
 
+Status Options::Choice(const char* key, const char* const* names, int missing, int* index) const {
+  char received[2];
+  if (map_.GetString(key, received, sizeof(received)) != FlexMap::kMissing) return Choice(key, names, index);
+  *index = missing;
+  return Status();
+}
+
 Status Op::Init(tfl::Context* context, const tfl::Node& node, Runtime* runtime) {
   runtime_ = runtime;
   if (node.inputs == nullptr || node.outputs == nullptr || node.inputs->size < MinInputs() || node.inputs->size > kMaxInputs ||

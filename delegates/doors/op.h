@@ -22,8 +22,9 @@ class Options {
   Status Parse(const void* data, int size);
   Status Int(const char* key, int64_t min, int64_t max, int32_t* value) const;
 
-  // *index: the place of the string in `names`, which ends with null.
+  // *index: the place of the string in `names`, which ends with null. A key that need not be there has a `missing`: the index that this means.
   Status Choice(const char* key, const char* const* names, int* index) const;
+  Status Choice(const char* key, const char* const* names, int missing, int* index) const;
 
  private:
   FlexMap map_;

@@ -71,6 +71,33 @@ struct ByteWriter {
   }
 };
 
+struct FloatWriter {
+  __m256 scale[2], bias[2], min, max;
+  __m256i ids[2];
+
+  FloatWriter(const FloatEpilogue& e, int slot) : min(_mm256_set1_ps(e.min)), max(_mm256_set1_ps(e.max)) {
+    for (int v = 0; v < 2; ++v) {
+      scale[v] = _mm256_load_ps(e.scale + slot + v * 8);
+      bias[v] = _mm256_load_ps(e.bias + slot + v * 8);
+      ids[v] = LoadSlots(e.ids + slot + v * 8);
+    }
+  }
+
+  void Write(const Vec (&sums)[Vec::kBlockVecs], const Quantization& q, float* to) const {
+    const __m256i zero_point = _mm256_set1_epi32(q.zero_point + kOffset);
+    const __m256 row_scale = _mm256_set1_ps(q.scale);
+    __m256 y[2];
+    for (int v = 0; v < 2; ++v) {
+      const __m256 sum = _mm256_cvtepi32_ps(_mm256_sub_epi32(sums[v].v, _mm256_mullo_epi32(zero_point, ids[v])));
+      y[v] = _mm256_add_ps(_mm256_mul_ps(sum, _mm256_mul_ps(row_scale, scale[v])), bias[v]);
+      y[v] = _mm256_min_ps(max, _mm256_max_ps(min, y[v]));  // in this order a NaN survives
+    }
+    // From the order of slots to that of channels.
+    _mm256_storeu_ps(to, _mm256_permute2f128_ps(y[0], y[1], 0x20));
+    _mm256_storeu_ps(to + 8, _mm256_permute2f128_ps(y[0], y[1], 0x31));
+  }
+};
+
 inline __m256i Widen(const int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 
 struct Pair {
@@ -89,6 +116,42 @@ inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
   for (; i < count; ++i) {
     const int16_t x = from[i];
     __builtin_memcpy(to + 2 * i, &x, sizeof(x));
+  }
+}
+
+inline void QuantizeRow(const float* from, size_t count, const Quantization& q, uint8_t* to) {
+  const __m256 inverse = _mm256_set1_ps(q.inverse);
+  const __m256i zero_point = _mm256_set1_epi16(static_cast<int16_t>(q.zero_point));
+  const __m256i min = _mm256_set1_epi16(INT8_MIN), max = _mm256_set1_epi16(INT8_MAX);
+  for (size_t i = 0; i < count; i += 16) {
+    float last[16];
+    const float* x = from + i;
+    if (count - i < 16) x = static_cast<const float*>(__builtin_memcpy(last, x, (count - i) * sizeof(float)));
+    const __m256i low = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), inverse));
+    const __m256i high = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), inverse));
+    const __m256i words = _mm256_adds_epi16(_mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8), zero_point);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 2 * i), _mm256_min_epi16(_mm256_max_epi16(words, min), max));
+  }
+}
+
+void WidenRange(const float* x, size_t count, float* range) {
+  __m256 min = _mm256_set1_ps(range[0]), max = _mm256_set1_ps(range[1]);
+  size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m256 y = _mm256_loadu_ps(x + i);
+    min = _mm256_min_ps(min, y);
+    max = _mm256_max_ps(max, y);
+  }
+  float mins[8], maxs[8];
+  _mm256_storeu_ps(mins, min);
+  _mm256_storeu_ps(maxs, max);
+  for (int j = 0; j < 8; ++j) {
+    range[0] = mins[j] < range[0] ? mins[j] : range[0];
+    range[1] = maxs[j] > range[1] ? maxs[j] : range[1];
+  }
+  for (; i < count; ++i) {
+    range[0] = x[i] < range[0] ? x[i] : range[0];
+    range[1] = x[i] > range[1] ? x[i] : range[1];
   }
 }
 

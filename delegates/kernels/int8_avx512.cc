@@ -70,6 +70,35 @@ struct ByteWriter {
   }
 };
 
+struct FloatWriter {
+  __m512 scale[2], bias[2], min, max;
+  __m512i ids[2];
+
+  FloatWriter(const FloatEpilogue& e, int) : min(_mm512_set1_ps(e.min)), max(_mm512_set1_ps(e.max)) {
+    for (int v = 0; v < 2; ++v) {
+      scale[v] = _mm512_load_ps(e.scale + v * 16);
+      bias[v] = _mm512_load_ps(e.bias + v * 16);
+      ids[v] = _mm512_load_si512(e.ids + v * 16);
+    }
+  }
+
+  void Write(const Vec (&sums)[Vec::kBlockVecs], const Quantization& q, float* to) const {
+    const __m512i zero_point = _mm512_set1_epi32(q.zero_point + kOffset);
+    const __m512 row_scale = _mm512_set1_ps(q.scale);
+    __m512 y[2];
+    for (int v = 0; v < 2; ++v) {
+      const __m512 sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums[v].v, _mm512_mullo_epi32(zero_point, ids[v])));
+      y[v] = _mm512_add_ps(_mm512_mul_ps(sum, _mm512_mul_ps(row_scale, scale[v])), bias[v]);
+      y[v] = _mm512_min_ps(max, _mm512_max_ps(min, y[v]));  // in this order a NaN survives
+    }
+    // From the order of slots to that of channels.
+    const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+    const __m512i high = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+    _mm512_storeu_ps(to, _mm512_permutex2var_ps(y[0], low, y[1]));
+    _mm512_storeu_ps(to + 16, _mm512_permutex2var_ps(y[0], high, y[1]));
+  }
+};
+
 struct Pair {
   __m512i low, high;
 
@@ -87,6 +116,50 @@ inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
     const __m512i bytes = _mm512_maskz_loadu_epi8(mask, from + i);
     _mm512_storeu_si512(to + i, _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)));
   }
+}
+
+inline __m512i Round(__m512 x, __m512 inverse) { return _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)); }
+
+inline void QuantizeRow(const float* from, size_t count, const Quantization& q, uint8_t* to) {
+  const __m512 inverse = _mm512_set1_ps(q.inverse);
+  const __m512i zero_point = _mm512_set1_epi32(q.zero_point + kOffset), zero_words = _mm512_set1_epi16(static_cast<int16_t>(q.zero_point + kOffset));
+  // What packing inside each 16 bytes has mixed up.
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  size_t i = 0;
+  for (; i + 64 <= count; i += 64) {
+    const __m512i x0 = Round(_mm512_loadu_ps(from + i), inverse), x1 = Round(_mm512_loadu_ps(from + i + 16), inverse);
+    const __m512i x2 = Round(_mm512_loadu_ps(from + i + 32), inverse), x3 = Round(_mm512_loadu_ps(from + i + 48), inverse);
+    const __m512i x01 = _mm512_adds_epi16(_mm512_packs_epi32(x0, x1), zero_words), x23 = _mm512_adds_epi16(_mm512_packs_epi32(x2, x3), zero_words);
+    _mm512_storeu_si512(to + i, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(x01, x23)));
+  }
+  for (; i < count; i += 16) {
+    const __mmask16 mask = static_cast<__mmask16>(count - i >= 16 ? 0xffff : (1u << (count - i)) - 1);
+    const __m512i x = _mm512_add_epi32(Round(_mm512_maskz_loadu_ps(mask, from + i), inverse), zero_point);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm512_cvtusepi32_epi8(_mm512_max_epi32(x, _mm512_setzero_si512())));
+  }
+}
+
+void WidenRange(const float* x, size_t count, float* range) {
+  __m512 min[2], max[2];
+  for (int v = 0; v < 2; ++v) {
+    min[v] = _mm512_set1_ps(range[0]);
+    max[v] = _mm512_set1_ps(range[1]);
+  }
+  size_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    for (int v = 0; v < 2; ++v) {
+      const __m512 y = _mm512_loadu_ps(x + i + v * 16);
+      min[v] = _mm512_min_ps(min[v], y);
+      max[v] = _mm512_max_ps(max[v], y);
+    }
+  }
+  for (; i < count; i += 16) {
+    const __mmask16 mask = static_cast<__mmask16>(count - i >= 16 ? 0xffff : (1u << (count - i)) - 1);
+    min[0] = _mm512_mask_min_ps(min[0], mask, min[0], _mm512_maskz_loadu_ps(mask, x + i));
+    max[0] = _mm512_mask_max_ps(max[0], mask, max[0], _mm512_maskz_loadu_ps(mask, x + i));
+  }
+  range[0] = _mm512_reduce_min_ps(_mm512_min_ps(min[0], min[1]));
+  range[1] = _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1]));
 }
 
 // Four rows of 32 ids, two registers, to dwords in the order of kOrder.

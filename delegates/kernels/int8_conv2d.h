@@ -1,6 +1,9 @@
-// Convolution, depthwise convolution and fully connected in integers, from a packed weight of value kind `integer`: int8 in, int8 out, static
-// scales and zero points, equal to TFLite's reference kernels bit for bit. Which layer is which, and when the GEMM runs and when the lanes do,
-// is as in conv2d.h.
+// Convolution, depthwise convolution and fully connected in integers. Which layer is which, and when the GEMM runs and when the lanes do, is as in
+// conv2d.h. There are two kinds:
+// * fixed: int8 in, int8 out, static scales and zero points, from a packed weight of value kind `integer`; equal to TFLite's reference kernels bit
+//   for bit.
+// * dynamic: float in, float out (`compute=int8`). Every image of a batch, every row of a fully connected layer, gets a scale and a zero point of its
+//   own from the least and the largest value in it, as in LiteRT's dynamic-range kernels; the ids of the packed weight are the other factor.
 #ifndef TFLITE_SMART_KERNELS_INT8_CONV2D_H_
 #define TFLITE_SMART_KERNELS_INT8_CONV2D_H_
 
@@ -9,9 +12,8 @@
 
 namespace tflite_smart {
 
-struct Int8Layer {
-  const PackedWeight* weight;  // kInteger
-  ConvGeometry geometry;
+// The caller has checked that weight, geometry and buffers fit together, here and below.
+struct FixedInt8 {
   Requantization requantization;
   int32_t x_zero_point;  // -128..127
   const int32_t* bias;   // out_channels, or null
@@ -19,8 +21,14 @@ struct Int8Layer {
   int8_t* y;
 };
 
-// The caller has checked that weight, geometry and buffers fit together.
-Status RunInt8Conv2D(Runtime* runtime, const Int8Layer& layer);
+Status RunFixedInt8Conv2D(Runtime* runtime, const PackedWeight& weight, const ConvGeometry& geometry, const FixedInt8& layer);
+
+// Whether RunDynamicInt8Conv2D() takes this layer and is faster than float arithmetic. Not for codebooks, depthwise convolutions, many small groups, and ids that
+// may not fit.
+bool IsDynamicInt8(const PackedWeight& weight, const ConvGeometry& geometry);
+
+// Values of x must be finite: an image that holds others gives unspecified values.
+Status RunDynamicInt8Conv2D(Runtime* runtime, const ConvLayer& layer);
 
 }  // namespace tflite_smart
 

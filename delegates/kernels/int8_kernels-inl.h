@@ -14,11 +14,14 @@
 //     epilogue.fast; kept in registers over many rows
 //   struct ByteWriter: explicit ByteWriter(const Int8Epilogue&); void Write(const Vec (&y)[kBlockVecs], int8_t* to) const
 //     adds the zero point, narrows, clamps
+//   struct FloatWriter: FloatWriter(const FloatEpilogue&, int slot); void Write(const Vec (&sums)[kBlockVecs], const Quantization&, float* to) const
+//     as FloatEpilogue says, kOffset included; products and sums are rounded one by one
 //   struct Pair: static Pair Load(const int8_t* a0, const int8_t* a1): a block of bytes of two k's
 //     Vec Part(int v): what meets vector v of B
 //   Vec DotPair(Vec sum, Vec a, Vec b);
 //   void PackRow(const int8_t* from, size_t count, uint8_t* to)                              one row of Int8Kernels::pack_rows
-//   void PackPanel, PackLanes                               as in Int8Kernels
+//   void QuantizeRow(const float* from, size_t count, const Quantization&, uint8_t* to)     one row of Int8Kernels::quantize_rows
+//   void WidenRange, PackPanel, PackLanes                   as in Int8Kernels
 //
 // Everything lies in an anonymous namespace, for the reason given in isa.h. No include guard on purpose.
 #include "kernels/int8_kernels.h"
@@ -97,6 +100,27 @@ __attribute__((noinline)) void FinishRows(const int32_t* sums, uint32_t rows, co
   for (uint32_t r = 0; r < rows && !whole; ++r) std::memcpy(to.c + r * to.c_stride + begin, part + r * kBlock + (begin - first), end - begin);
 }
 
+// The same for floats.
+__attribute__((noinline)) void FinishFloatRows(const int32_t* sums, const Int8GemmTile& t, uint32_t first) {
+  const uint32_t begin = t.first_column > first ? t.first_column : first;
+  const uint32_t end = t.end_column < first + kBlock ? t.end_column : first + kBlock;
+  const bool whole = end - begin == kBlock;
+  const FloatWriter writer(*t.float_epilogue, static_cast<int>(first));
+  float* y = t.y;
+  for (uint32_t r = 0; r < t.rows; ++r, sums += kBlock, y += t.c_stride) {
+    Vec row[kBlockVecs];
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) row[v] = Vec::Load(sums + v * kLanes);
+    if (whole) {
+      writer.Write(row, t.quantization[r], y + first);
+    } else {
+      float part[kBlock];  // only some columns are wanted
+      writer.Write(row, t.quantization[r], part);
+      std::memcpy(y + begin, part + (begin - first), (end - begin) * sizeof(float));
+    }
+  }
+}
+
 // What the sums of one row begin with.
 inline Vec Start(const int32_t* start, bool accumulate, const int32_t* partial, int slot) {
   const Vec y = start != nullptr ? Vec::Load(start + slot) : Vec::Zero();
@@ -157,6 +181,7 @@ inline void GemmBlock(const Int8GemmTile& t, uint32_t first) {
       sum[0][r][v].Store(sums[r] + v * kLanes);
     }
   }
+  if (t.float_epilogue != nullptr) return FinishFloatRows(sums[0], t, first);
   if (t.epilogue != nullptr) return FinishRows(sums[0], t.rows, *t.epilogue, first, {t.c, t.c_stride, t.first_column, t.end_column});
   for (uint32_t r = 0; r < t.rows; ++r) std::memcpy(t.partial + r * kPanel + first, sums[r], sizeof(sums[r]));
 }
@@ -232,10 +257,15 @@ void PackRows(const int8_t* from, size_t stride, uint32_t rows, size_t count, ui
   for (uint32_t r = 0; r < rows; ++r) PackRow(from + r * stride, count, to + r * kInt8RowStride);
 }
 
+void QuantizeRows(const float* from, size_t stride, uint32_t rows, size_t count, const Quantization* quantization, uint8_t* to) {
+  for (uint32_t r = 0; r < rows; ++r) QuantizeRow(from + r * stride, count, quantization[r], to + r * kInt8RowStride);
+}
+
 }  // namespace
 }  // namespace tflite_smart
 
 #define TFLITE_SMART_INT8_KERNELS(name)                                                                                     \
   namespace tflite_smart {                                                                                                  \
-  const Int8Kernels name = {Vec::kGemmRows, kGroup, kOffset, kOrder, PackRows, PackPanel, Gemm, PackLanes, Lanes};           \
+  const Int8Kernels name = {Vec::kGemmRows, kGroup, kOffset, kOrder, PackRows, QuantizeRows, WidenRange, PackPanel, Gemm,  \
+                            PackLanes, Lanes};                                                                               \
   }

@@ -1,4 +1,4 @@
-// The integer inner loops: one table of functions per instruction set, all made from int8_kernels-inl.h. int8 x int8 -> int32 -> int8.
+// The integer inner loops: one table of functions per instruction set, all made from int8_kernels-inl.h. int8 x int8 -> int32 -> int8 or float.
 //
 // READ FIRST
 // * A is packed in **dwords** of `group` consecutive k: four bytes or two int16, whichever the machine's dot product takes. B, one panel of
@@ -9,6 +9,8 @@
 //   - (zero_point + offset) * sum(b): the caller folds the second term into the bias, with the sums that packing B yields. So the
 //   zero point costs nothing, and elements outside an image are packed as the zero point.
 // * All sums wrap like an int32, as the order of additions must not matter.
+// * Dynamic layers have float inputs, which are quantized while they are packed, and float outputs. Every row of A then has a zero point and
+//   a scale of its own, so both meet the sums in the epilogue: FloatEpilogue. No rounding depends on the instruction set.
 #ifndef TFLITE_SMART_KERNELS_INT8_KERNELS_H_
 #define TFLITE_SMART_KERNELS_INT8_KERNELS_H_
 
@@ -43,6 +45,22 @@ struct alignas(64) Int8Epilogue {
   int32_t max;
 };
 
+// How floats became int8 by dynamic quantization: x = scale * (q - zero_point), q = clamp(round(x * inverse) + zero_point), halves to even.
+struct Quantization {
+  float scale;
+  float inverse;
+  int32_t zero_point;  // -128..127
+};
+
+// How a sum becomes a float, by slot: clamp(float(sum - (zero_point + offset) * ids) * (row's scale * scale) + bias).
+struct alignas(64) FloatEpilogue {
+  float scale[32];
+  float bias[32];
+  int32_t ids[32];  // their sums
+  float min;
+  float max;
+};
+
 // c[rows][32] = epilogue(start + a[rows][k] * b[k][32]), for columns first_column <= j < end_column.
 struct Int8GemmTile {
   const uint8_t* a;              // row stride kInt8RowStride; kMaxInt8Rows rows may be read
@@ -52,9 +70,12 @@ struct Int8GemmTile {
   const int32_t* start;          // 32 sums to start from, the same for every row; null: 0
   bool accumulate;               // add what `partial` holds
   int32_t* partial;              // [rows][32]: where sums wait that are not complete
-  const Int8Epilogue* epilogue;  // null: leave the sums in `partial`
+  const Int8Epilogue* epilogue;  // this one writes int8 to c,
   int8_t* c;                     // column 0 of the panel
-  size_t c_stride;
+  const FloatEpilogue* float_epilogue;  // and this one floats to y; both null: leave the sums in `partial`
+  float* y;
+  const Quantization* quantization;     // of each row, for float_epilogue
+  size_t c_stride;               // of c or y, in elements
   uint32_t first_column;
   uint32_t end_column;           // at most 32
 };
@@ -84,6 +105,12 @@ struct Int8Kernels {
 
   // Rows of int8, `stride` apart -> A. May write up to 64 bytes more in each.
   void (*pack_rows)(const int8_t* from, size_t stride, uint32_t rows, size_t count, uint8_t* to);
+
+  // The same of floats that are quantized on the way, each row in its own way.
+  void (*quantize_rows)(const float* from, size_t stride, uint32_t rows, size_t count, const Quantization* quantization, uint8_t* to);
+
+  // Widens range[0]..range[1] to what x holds. For finite x.
+  void (*widen_range)(const float* x, size_t count, float* range);
 
   // ids[groups * group][32] -> B; sums[slot] += the ids of the channel.
   void (*pack_panel)(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums);

@@ -93,7 +93,7 @@ class Picker {
   // All of them then are relative to offset().
   void Pick(uint32_t begin, uint32_t count, const int8_t** taps) {
     const ConvGeometry& g = layer_.geometry;
-    const int8_t* const end = layer_.x + static_cast<int64_t>(g.batch) * g.in_height * g.in_width * g.in_channels;
+    const int8_t* const end = layer_.fixed->x + static_cast<int64_t>(g.batch) * g.in_height * g.in_width * g.in_channels;
     for (uint32_t i = begin; i < begin + count; ++i) {
       const int8_t* pixel = taps[i];
       if (pixel == scratch_->outside) continue;
@@ -146,7 +146,7 @@ void MultiplyLanes(const Int8Layer& layer, const Int8Batch& batch, Int8Scratch* 
       tile.b = scratch->panels + i * static_cast<size_t>(batch.slot_groups) * kInt8GroupBytes;
       tile.start = scratch->epilogues[i].bias;
       tile.epilogue = batch.last ? &scratch->epilogues[i] : nullptr;
-      tile.c = layer.y + m * g.out_channels + first;
+      tile.c = layer.fixed->y + m * g.out_channels + first;
       kernels.lanes(tile);
     }
   }
@@ -155,8 +155,7 @@ void MultiplyLanes(const Int8Layer& layer, const Int8Batch& batch, Int8Scratch* 
 }  // namespace
 
 Int8Method Int8LanesMethod(const ConvGeometry&) {
-  static_assert(2 * kInt8BatchGroups <= kInt8Taps, "");
-  return {2, 0, ActiveIsa().i8->pack_lanes, MultiplyLanes, 1, kInt8PartialRows};
+  return {2, 0, ActiveIsa().i8->pack_lanes, MultiplyLanes, kInt8Taps / 2, 1, kInt8PartialRows};
 }
 
 }  // namespace tflite_smart

@@ -25,6 +25,11 @@ inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
   }
 }
 
+inline void QuantizeRow(const float* from, size_t count, const Quantization& q, uint8_t* to) {
+  const int16x8_t min = vdupq_n_s16(INT8_MIN), max = vdupq_n_s16(INT8_MAX);
+  QuantizeBlocks(from, count, q, [&](int16x8_t words, size_t i) { vst1q_u8(to + 2 * i, vreinterpretq_u8_s16(vminq_s16(max, vmaxq_s16(min, words)))); });
+}
+
 void PackPanel(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) { PackLanes(ids, groups, to, sums); }
 
 }  // namespace

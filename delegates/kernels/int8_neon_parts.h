@@ -65,6 +65,69 @@ struct ByteWriter {
   }
 };
 
+struct FloatWriter {
+  float32x4_t scale[Vec::kBlockVecs], bias[Vec::kBlockVecs], min, max;
+  int32x4_t ids[Vec::kBlockVecs];
+
+  FloatWriter(const FloatEpilogue& e, int slot) : min(vdupq_n_f32(e.min)), max(vdupq_n_f32(e.max)) {
+    for (int v = 0; v < Vec::kBlockVecs; ++v) {
+      scale[v] = vld1q_f32(e.scale + slot + v * Vec::kLanes);
+      bias[v] = vld1q_f32(e.bias + slot + v * Vec::kLanes);
+      ids[v] = vld1q_s32(e.ids + slot + v * Vec::kLanes);
+    }
+  }
+
+  void Write(const Vec (&sums)[Vec::kBlockVecs], const Quantization& q, float* to) const {
+    for (int v = 0; v < Vec::kBlockVecs; ++v) {
+      const float32x4_t sum = vcvtq_f32_s32(vmlsq_s32(sums[v].v, ids[v], vdupq_n_s32(q.zero_point)));
+      const float32x4_t y = vaddq_f32(vmulq_f32(sum, vmulq_n_f32(scale[v], q.scale)), bias[v]);
+      vst1q_f32(to + v * Vec::kLanes, vminq_f32(max, vmaxq_f32(min, y)));
+    }
+  }
+};
+
+// Eight floats to int16, rounded to the nearest, halves to even, with the zero point. The number added is as in int8_scalar.cc, as 32-bit Arm has no such
+// conversion.
+inline int16x8_t Quantize8(const float* x, const Quantization& q) {
+  const float32x4_t magic = vdupq_n_f32(12582912.0f);
+  const float32x4_t low = vaddq_f32(vmulq_n_f32(vld1q_f32(x), q.inverse), magic);
+  const float32x4_t high = vaddq_f32(vmulq_n_f32(vld1q_f32(x + 4), q.inverse), magic);
+  const int32x4_t zero = vreinterpretq_s32_f32(magic);
+  const int16x8_t words = vcombine_s16(vqmovn_s32(vsubq_s32(vreinterpretq_s32_f32(low), zero)), vqmovn_s32(vsubq_s32(vreinterpretq_s32_f32(high), zero)));
+  return vqaddq_s16(words, vdupq_n_s16(static_cast<int16_t>(q.zero_point)));
+}
+
+// A row in blocks of eight; `store(block, first)` writes one.
+template <typename Store>
+inline void QuantizeBlocks(const float* from, size_t count, const Quantization& q, const Store& store) {
+  size_t i = 0;
+  for (; i + 8 <= count; i += 8) store(Quantize8(from + i, q), i);
+  if (i == count) return;
+  float last[8] = {};
+  __builtin_memcpy(last, from + i, (count - i) * sizeof(float));
+  store(Quantize8(last, q), i);
+}
+
+void WidenRange(const float* x, size_t count, float* range) {
+  float32x4_t min = vdupq_n_f32(range[0]), max = vdupq_n_f32(range[1]);
+  size_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    min = vminq_f32(min, vld1q_f32(x + i));
+    max = vmaxq_f32(max, vld1q_f32(x + i));
+  }
+  float mins[4], maxs[4];
+  vst1q_f32(mins, min);
+  vst1q_f32(maxs, max);
+  for (int j = 0; j < 4; ++j) {
+    range[0] = mins[j] < range[0] ? mins[j] : range[0];
+    range[1] = maxs[j] > range[1] ? maxs[j] : range[1];
+  }
+  for (; i < count; ++i) {
+    range[0] = x[i] < range[0] ? x[i] : range[0];
+    range[1] = x[i] > range[1] ? x[i] : range[1];
+  }
+}
+
 struct Pair {
   Vec parts[Vec::kBlockVecs];
 

@@ -17,6 +17,10 @@ inline Vec Broadcast(const void* dword) {
 
 inline void PackRow(const int8_t* from, size_t count, uint8_t* to) { __builtin_memcpy(to, from, count); }
 
+inline void QuantizeRow(const float* from, size_t count, const Quantization& q, uint8_t* to) {
+  QuantizeBlocks(from, count, q, [&](int16x8_t words, size_t i) { vst1_u8(to + i, vreinterpret_u8_s8(vqmovn_s16(words))); });
+}
+
 // st4 writes four rows of 16 ids as 16 dwords.
 void PackPanel(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) {
   const Vec ones = {vreinterpretq_s32_s8(vdupq_n_s8(1))};

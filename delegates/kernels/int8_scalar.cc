@@ -69,6 +69,23 @@ struct ByteWriter {
   }
 };
 
+struct FloatWriter {
+  const float *scale, *bias;
+  const int32_t* ids;
+  float min, max;
+
+  FloatWriter(const FloatEpilogue& e, int slot) : scale(e.scale + slot), bias(e.bias + slot), ids(e.ids + slot), min(e.min), max(e.max) {}
+
+  void Write(const Vec (&sums)[Vec::kBlockVecs], const Quantization& q, float* to) const {
+    for (int i = 0; i < Vec::kBlockVecs * Vec::kLanes; ++i) {
+      const uint32_t zero = static_cast<uint32_t>(q.zero_point) * static_cast<uint32_t>(ids[i]);  // wraps, as the sums do
+      const int32_t sum = static_cast<int32_t>(static_cast<uint32_t>(sums[i / Vec::kLanes].v[i % Vec::kLanes]) - zero);
+      const float y = static_cast<float>(sum) * (q.scale * scale[i]) + bias[i];
+      to[i] = y < min ? min : y > max ? max : y;
+    }
+  }
+};
+
 inline int32_t TwoWords(int8_t a0, int8_t a1) {
   return static_cast<int32_t>(static_cast<uint16_t>(a0) | static_cast<uint32_t>(static_cast<uint16_t>(a1)) << 16);
 }
@@ -88,6 +105,26 @@ inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
   for (size_t i = 0; i < count; ++i) {
     const int16_t x = from[i];
     __builtin_memcpy(to + 2 * i, &x, sizeof(x));
+  }
+}
+
+inline void QuantizeRow(const float* from, size_t count, const Quantization& q, uint8_t* to) {
+  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: a float that much larger has no digits behind the point, so adding it rounds, halves to even
+  for (size_t i = 0; i < count; ++i) {
+    const float shifted = from[i] * q.inverse + kMagic;
+    int32_t bits, zero;
+    __builtin_memcpy(&bits, &shifted, sizeof(bits));
+    __builtin_memcpy(&zero, &kMagic, sizeof(zero));
+    const int32_t x = bits - zero + q.zero_point;
+    const int16_t word = static_cast<int16_t>(x < INT8_MIN ? INT8_MIN : x > INT8_MAX ? INT8_MAX : x);
+    __builtin_memcpy(to + 2 * i, &word, sizeof(word));
+  }
+}
+
+void WidenRange(const float* x, size_t count, float* range) {
+  for (size_t i = 0; i < count; ++i) {
+    range[0] = x[i] < range[0] ? x[i] : range[0];
+    range[1] = x[i] > range[1] ? x[i] : range[1];
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "core/format.h"
 
@@ -23,6 +24,12 @@ FixedPoint ToFixedPoint(double factor) {
   }
   if (shift < -31) return kNothing;
   return {static_cast<int32_t>(multiplier), std::min(shift, 31)};
+}
+
+int64_t LargestSum(const int32_t* bias, uint32_t width, uint32_t channel_elements) {
+  int64_t largest = 0;
+  for (uint32_t j = 0; bias != nullptr && j < width; ++j) largest = std::max(largest, std::abs(static_cast<int64_t>(bias[j])));
+  return largest + static_cast<int64_t>(channel_elements) * 128 * 255;
 }
 
 void SetEpilogue(const Requantization& requantization, uint32_t first_channel, uint32_t width, const uint8_t* order, int64_t largest_sum,

@@ -51,6 +51,8 @@ def hand_built() -> dict:
         "conv_codebook": models.conv_model((1, 8, 8, 8), weight((33, 3, 3, 8), 0, value_kind="codebook"), (3, 3, 8)),
         "depthwise": models.conv_model((1, 10, 10, 70), weight((1, 3, 3, 70), 3), (3, 3, 1), bias=bias, depth_multiplier=1),
         "fully_connected": models.fully_connected_model((3, 300), weight((70, 300), 0, panels_per_tile=2), bias=bias),
+        "conv_int8": models.conv_model((2, 9, 11, 5), weight((70, 3, 3, 5), 0), (3, 3, 5), bias=bias, activation="RELU6", compute="int8"),
+        "fully_connected_int8": models.fully_connected_model((3, 300), weight((70, 300), 0), bias=bias, compute="int8"),
         "fully_connected_sparse": models.fully_connected_model((1, 64), weight((40, 64), 0, codec="sparse")),
         "gather": models.gather_model(weight((200, 24), 0, codec="raw"), (24,), (2, 5)),
         "expand_float": models.expand_model(weight((40, 3, 3, 5), 0), (40, 3, 3, 5), 0),

@@ -157,7 +157,7 @@ def first_lane(prepared: dict, result: Result) -> None:
 
 def second_lane(prepared: dict, result: Result) -> None:
     # Kernels with dot products; what other tests of the delegate there are runs here too.
-    known = ON_THE_HOST_ONLY | {"test_codecs", "test_delegate", "test_int8"}
+    known = ON_THE_HOST_ONLY | {"test_codecs", "test_delegate", "test_int8", "test_dynamic_int8"}
     others = [f"tests/delegates/{p.name}" for p in sorted((ROOT / "tests" / "delegates").glob("test_*.py")) if p.stem not in known]
     pytest(prepared, result, "cortex-a76", ["tests/arm64", *others], KERNEL_TESTS, every=4)
     integer_kernels(prepared, result, "cortex-a76", every=24)
@@ -165,7 +165,7 @@ def second_lane(prepared: dict, result: Result) -> None:
 
 def integer_kernels(prepared: dict, result: Result, cpu: str, every: int) -> None:
     # Their reference is numpy, which is slow here: a few of each test.
-    pytest(prepared, result, cpu, ["tests/delegates/test_int8.py"], KERNEL_TESTS, every)
+    pytest(prepared, result, cpu, ["tests/delegates/test_int8.py", "tests/delegates/test_dynamic_int8.py"], KERNEL_TESTS, every)
 
 
 def pytest(prepared: dict, result: Result, cpu: str, files: list[str], keywords: str, every: int) -> None:

@@ -170,13 +170,13 @@ def conv_model(x_shape, weight, filter_shape, *, bias=None, depth_multiplier=Non
     return model.build([x], [y])
 
 
-def fully_connected_model(x_shape, weight, *, bias=None, keep_num_dims=0, activation="NONE", dynamic=False) -> bytes:
+def fully_connected_model(x_shape, weight, *, bias=None, keep_num_dims=0, activation="NONE", dynamic=False, **options) -> bytes:
     model = ModelBuilder()
     x = model.tensor("x", x_shape, dynamic=dynamic)
     y_shape = (*x_shape[:-1], weight.num_channels) if keep_num_dims else (1, weight.num_channels)
     y = model.tensor("y", y_shape, dynamic=dynamic)
     inputs = [x, model.packed("weights", weight), -1 if bias is None else model.constant("bias", bias)]
-    model.custom("TFLiteSmart.FullyConnected", inputs, [y], {"activation": activation, "keep_num_dims": keep_num_dims})
+    model.custom("TFLiteSmart.FullyConnected", inputs, [y], {"activation": activation, "keep_num_dims": keep_num_dims, **options})
     return model.build([x], [y])
 
 

@@ -1,0 +1,47 @@
+"""Seeds for the fuzz targets: valid packed weights of every codec and value kind, the golden errors, and the options of every op.
+
+    python delegates/fuzz/seeds.py FOLDER     writes FOLDER/<target>/*
+"""
+
+import sys
+from pathlib import Path
+
+from flatbuffers import flexbuffers
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.delegates.models import CONV_OPTIONS
+from tests.golden_errors import generate
+from tflite_smart.converter.format import HEADER_BYTES, VALUE_KINDS, PackedWeight
+
+OPTIONS = [
+    {**CONV_OPTIONS, "filter_h": 3, "filter_w": 3, "filter_in": 8},
+    {**CONV_OPTIONS, "filter_h": 3, "filter_w": 3, "depth_multiplier": 70_000},
+    {"activation": "RELU6", "keep_num_dims": 1, "axis": -1, "stride_h": 1 << 40},
+]
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """Target: its seeds."""
+    valid = [generate.valid(coding, kind) for coding in generate.CODINGS for kind in VALUE_KINDS]
+    errors = [blob for blobs in generate.BREAKS.values() for blob in blobs]
+    options = [bytes(flexbuffers.Dumps(value)) for value in OPTIONS]
+    return {"header": valid + errors, "tile": [_tile_input(blob) for blob in valid], "options": options, "layer": [bytes(range(op, 200)) for op in range(5)]}
+
+
+def _tile_input(blob: bytes) -> bytes:
+    """fuzz/tile.cc: a header, proportions of the frequencies, the tiles. It adds 1 to counts."""
+    packed = PackedWeight.from_bytes(blob)
+    frequencies = bytes(packed.parameters.frequencies or 16)
+    return blob[:HEADER_BYTES] + frequencies + b"".join(packed.tiles)
+
+
+def write(folder: Path) -> None:
+    for target, inputs in seeds().items():
+        (folder / target).mkdir(parents=True, exist_ok=True)
+        for number, content in enumerate(inputs):
+            (folder / target / f"seed_{number:03}").write_bytes(content)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
