@@ -21,7 +21,11 @@ def load_delegate(options: dict[str, Any] | None = None) -> litert.Delegate:
     """Returns the delegate for `experimental_delegates=[...]` of an interpreter you build yourself.
 
     Args:
-        options: `num_threads` and what else the delegate's header lists; values are turned into text. An unknown key is an error.
+        options: values are turned into text; an unknown key is an error.
+            num_threads: 1 to 256, default what the interpreter recommends.
+            cache_bytes: a model whose weights are together at most so many is decoded once, at its first inference, and keeps one
+                byte a weight; default 2^20, 0 keeps every model packed. Others decode at every inference.
+            isa: an instruction set of `tflite_smart.delegates.native.isa_names()`, for tests; holds for the whole process.
     Raises:
         MissingDependencyError: the library is not built, or this machine can't load it.
     """

@@ -24,12 +24,15 @@ namespace tflite_smart {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr char kKnownOptions[] = "num_threads (1..256), compute (auto, f32, int8), isa (scalar, avx2, avx512, neon, neondot)";
+constexpr long kMaxCacheBytes = 1l << 30;
+constexpr char kKnownOptions[] =
+    "num_threads (1..256), cache_bytes (0..2^30), compute (auto, f32, int8), isa (scalar, avx2, avx512, neon, neondot)";
 
 struct DelegateData {
   tfl::Delegate delegate = {};
   int num_threads = 0;  // 0: what the interpreter recommends
   Compute compute = Compute::kAuto;
+  long cache_bytes = kDefaultCacheBytes;  // 0: all weights stay packed
   std::mutex mutex;
   std::unique_ptr<Runtime> runtime;  // made by the first interpreter that uses the delegate
 };
@@ -59,7 +62,7 @@ tfl::Status KernelPrepare(tfl::Context* context, tfl::Node* node) {
 
 tfl::Status KernelInvoke(tfl::Context* context, tfl::Node* node) {
   const Kernel& kernel = *static_cast<Kernel*>(node->user_data);
-  return Report(context, kernel, kernel.op->Invoke(context));
+  return Report(context, kernel, kernel.op->Run(context));
 }
 
 // Whether the interpreter in front of us looks like the structures of tflite_abi.h. Op::OpenWeight() looks at the tensors.
@@ -100,6 +103,7 @@ void MakeRuntime(DelegateData* data, int recommended_num_threads) {
   int num_threads = data->num_threads > 0 ? data->num_threads : recommended_num_threads;
   if (num_threads > kMaxThreads) num_threads = kMaxThreads;
   data->runtime.reset(new (std::nothrow) Runtime(num_threads, data->compute));
+  if (data->runtime != nullptr) data->runtime->cache_bytes = static_cast<uint64_t>(data->cache_bytes);
 }
 
 tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
@@ -126,12 +130,17 @@ tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
   return tfl::kOk;
 }
 
+bool ReadNumber(const char* value, long min, long max, long* number) {
+  char* end = nullptr;
+  *number = std::strtol(value, &end, 10);
+  return end != value && *end == '\0' && *number >= min && *number <= max;
+}
+
 // False if the pair is not understood.
 bool SetOption(const char* key, const char* value, DelegateData* data) {
+  long number;
   if (std::strcmp(key, "num_threads") == 0) {
-    char* end = nullptr;
-    const long number = std::strtol(value, &end, 10);
-    if (end == value || *end != '\0' || number < 1 || number > kMaxThreads) return false;
+    if (!ReadNumber(value, 1, kMaxThreads, &number)) return false;
     data->num_threads = static_cast<int>(number);
     return true;
   }
@@ -142,6 +151,7 @@ bool SetOption(const char* key, const char* value, DelegateData* data) {
     else return false;
     return true;
   }
+  if (std::strcmp(key, "cache_bytes") == 0) return ReadNumber(value, 0, kMaxCacheBytes, &data->cache_bytes);
   // For tests and benchmarks. Holds for the whole process.
   if (std::strcmp(key, "isa") == 0) return ForceIsa(value);
   return false;

@@ -95,9 +95,16 @@ Status Op::Init(tfl::Context* context, const tfl::Node& node, Runtime* runtime) 
     }
   }
   TFS_RETURN_IF_ERROR(OpenWeight(context));
+  runtime_->total_ids.fetch_add(weight_.num_elements(), std::memory_order_relaxed);
   Options options;
   TFS_RETURN_IF_ERROR(options.Parse(node.custom_initial_data, node.custom_initial_data_size));
   return ReadOptions(options);
+}
+
+Status Op::Run(tfl::Context* context) {
+  if (!has_run_ && runtime_->keeps_ids()) TFS_RETURN_IF_ERROR(kept_ids_.Keep(&weight_));
+  has_run_ = true;
+  return Invoke(context);
 }
 
 Status Op::OpenWeight(tfl::Context* context) {

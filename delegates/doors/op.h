@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "core/kept_ids.h"
 #include "core/packed.h"
 #include "core/runtime.h"
 #include "doors/flexbuffer_reader.h"
@@ -32,16 +33,18 @@ class Options {
 
 class Op {
  public:
-  virtual ~Op() = default;
+  virtual ~Op() = default;  // not a word to the runtime: a garbage collector may have destroyed the delegate first
 
   // Once: reads the options, opens the packed weight, checks what can't change.
   Status Init(tfl::Context* context, const tfl::Node& node, Runtime* runtime);
 
   // Whenever shapes may have changed: checks them and resizes the output.
   virtual Status Prepare(tfl::Context* context) = 0;
-  virtual Status Invoke(tfl::Context* context) = 0;
+  Status Run(tfl::Context* context);
 
  protected:
+  virtual Status Invoke(tfl::Context* context) = 0;
+
   // Reads the options into the members of the op and checks them against `weight_`.
   virtual Status ReadOptions(const Options& options) = 0;
   virtual int PackedInput() const { return 1; }  // which input is the packed weight
@@ -61,6 +64,8 @@ class Op {
   int inputs_[kMaxInputs];
   int num_inputs_ = 0;
   int output_ = 0;
+  bool has_run_ = false;
+  KeptIds kept_ids_;
 };
 
 // The op of that custom name, without the prefix too; null if there is none.

@@ -80,7 +80,7 @@ tfl::Status Prepare(tfl::Context* context, tfl::Node* node) {
 
 tfl::Status Invoke(tfl::Context* context, tfl::Node* node) {
   const auto* kernel = static_cast<RegisteredKernel*>(node->user_data);
-  return Report(context, *kernel, kernel->op->Invoke(context));
+  return Report(context, *kernel, kernel->op->Run(context));
 }
 
 template <int kOp>

@@ -7,7 +7,11 @@ from tflite_smart.delegates import native
 
 
 def make_interpreter(content, *, resize=None, **options):
-    """LiteRT's interpreter with the delegate; `resize` gives the first input a new shape."""
+    """LiteRT's interpreter with the delegate; `resize` gives the first input a new shape.
+
+    The models of these tests are small: unless asked otherwise they keep no ids, so that every run decodes, as large models do.
+    """
+    options = {"cache_bytes": 0, **options}
     interpreter = Interpreter(model_content=content, experimental_delegates=[load_delegate(native.library_path(), options)])
     if resize is not None:
         interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], resize)

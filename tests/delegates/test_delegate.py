@@ -200,7 +200,7 @@ def test_interpreters_at_once(rng, shared):
 # --- refusals
 
 
-@pytest.mark.parametrize("options, received", [({"threads": 2}, "threads=2"), ({"num_threads": "two"}, "num_threads=two"), ({"num_threads": 0}, "num_threads=0"), ({"num_threads": 257}, "num_threads=257"), ({"isa": "mmx"}, "isa=mmx")])
+@pytest.mark.parametrize("options, received", [({"threads": 2}, "threads=2"), ({"num_threads": "two"}, "num_threads=two"), ({"num_threads": 0}, "num_threads=0"), ({"num_threads": 257}, "num_threads=257"), ({"isa": "mmx"}, "isa=mmx"), ({"cache_bytes": -1}, "cache_bytes=-1"), ({"cache_bytes": 2**30 + 1}, "cache_bytes=1073741825")])
 def test_unknown_option(options, received):
     with pytest.raises(ValueError, match="options must be num_threads .*isa .*Received: " + received):
         load_delegate(native.library_path(), options)

@@ -1,0 +1,26 @@
+// The ids of a weight, decoded once and kept: for models so small that decoding them again and again costs more time than it saves memory.
+//
+// All or nothing: a model's weights are kept if the ids of all of them fit Runtime::cache_bytes (see runtime.h), so no layer depends on
+// which came first, and a large model keeps nothing.
+#ifndef TFLITE_SMART_CORE_KEPT_IDS_H_
+#define TFLITE_SMART_CORE_KEPT_IDS_H_
+
+#include <memory>
+
+#include "core/packed.h"
+
+namespace tflite_smart {
+
+class KeptIds {
+ public:
+  // Decodes all of `weight` and makes it one of codec `raw` that points here, one byte an id. Left as it was if anything goes wrong.
+  Status Keep(PackedWeight* weight);
+
+ private:
+  std::unique_ptr<int8_t[]> ids_;
+  std::unique_ptr<uint32_t[]> tile_index_;
+};
+
+}  // namespace tflite_smart
+
+#endif  // TFLITE_SMART_CORE_KEPT_IDS_H_

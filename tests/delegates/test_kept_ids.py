@@ -1,0 +1,66 @@
+"""Models whose ids fit the option cache_bytes decode them once: same outputs, same errors."""
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter, load_delegate
+
+from tests.delegates import models
+from tests.delegates.running import invoke, make_interpreter, run
+from tflite_smart.delegates import native
+
+
+def check_same_outputs(content, x, cache_bytes):
+    """The second run, from kept ids, equals the first one and a run that keeps none."""
+    expected = run(content, x, cache_bytes=0)
+    interpreter = make_interpreter(content, resize=x.shape, cache_bytes=cache_bytes)
+    for _ in range(2):
+        np.testing.assert_array_equal(invoke(interpreter, x), expected)
+
+
+@pytest.mark.parametrize("codec", ["raw", "bitpack", "rans", "sparse"])
+@pytest.mark.parametrize("n, panels_per_tile", [(1, 1), (31, 1), (33, 2), (100, 3), (200, 2)])
+def test_same_outputs(rng, codec, n, panels_per_tile):
+    weight = models.random_weight(rng, (n, 1, 1, 77), 0, codec=codec, panels_per_tile=panels_per_tile)
+    x = rng.normal(size=(1, 3, 3, 77)).astype(np.float32)
+    check_same_outputs(models.conv_model(x.shape, weight, (1, 1, 77)), x, 1 << 20)
+
+
+@pytest.mark.parametrize("value_kind", ["uniform", "midrise", "codebook"])
+def test_same_outputs_of_every_value_kind(rng, value_kind):
+    weight = models.random_weight(rng, (70, 99), 0, value_kind=value_kind, panels_per_tile=2)
+    x = rng.normal(size=(1, 99)).astype(np.float32)
+    check_same_outputs(models.fully_connected_model(x.shape, weight), x, 1 << 20)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 6999, 7000, 1 << 30])
+def test_around_the_limit(rng, cache_bytes):
+    weight = models.random_weight(rng, (70, 100), 0)
+    x = rng.normal(size=(1, 100)).astype(np.float32)
+    check_same_outputs(models.fully_connected_model(x.shape, weight), x, cache_bytes)
+
+
+@pytest.mark.parametrize("cache_bytes, fails", [(0, True), (6999, True), (7000, False)])
+def test_ids_are_read_from_the_file_only_once(rng, tmp_path, cache_bytes, fails):
+    """A tile is damaged in the mapped file after the first run: whoever decodes it again says so."""
+    weight = models.random_weight(rng, (70, 100), 0)
+    path, x = tmp_path / "model.tflite", rng.normal(size=(1, 100)).astype(np.float32)
+    path.write_bytes(models.fully_connected_model(x.shape, weight))
+    interpreter = Interpreter(str(path), experimental_delegates=[load_delegate(native.library_path(), {"cache_bytes": cache_bytes})])
+    interpreter.allocate_tensors()
+    expected = invoke(interpreter, x)
+    with open(path, "r+b") as file:
+        file.seek(path.read_bytes().index(weight.tiles[1]) + len(weight.tiles[1]) // 2)
+        file.write(bytes(100))
+    if not fails:
+        np.testing.assert_array_equal(invoke(interpreter, x), expected)
+        return
+    with pytest.raises(RuntimeError, match="tile_end must be"):
+        invoke(interpreter, x)
+
+
+def test_a_damaged_tile_is_an_error(rng):
+    packed = models.random_weight(rng, (70, 100), 0)
+    packed.tiles[1] = bytes(len(packed.tiles[1]))
+    x = rng.normal(size=(1, 100)).astype(np.float32)
+    with pytest.raises(RuntimeError, match="tile_end must be"):
+        run(models.fully_connected_model(x.shape, packed), x, cache_bytes=1 << 20)
