@@ -17,8 +17,7 @@
 #include "doors/op.h"
 #include "doors/tflite_abi.h"
 #include "kernels/isa.h"
-
-#define TFS_PLUGIN extern "C" __attribute__((visibility("default")))
+#include "tflite_smart.h"
 
 namespace tflite_smart {
 namespace {
@@ -160,9 +159,10 @@ bool SetOption(const char* key, const char* value, DelegateData* data) {
 }  // namespace
 }  // namespace tflite_smart
 
-// Returns null after telling report_error (or the standard error stream, where the caller gives none) what was wrong.
-TFS_PLUGIN tflite_smart::tfl::Delegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values, size_t num_options,
-                                                                      void (*report_error)(const char*)) {
+extern "C" {
+
+TFS_EXPORT TfLiteDelegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values, size_t num_options,
+                                                         void (*report_error)(const char*)) {
   using tflite_smart::DelegateData;
   std::unique_ptr<DelegateData> data(new (std::nothrow) DelegateData);
   if (data == nullptr) return nullptr;
@@ -183,9 +183,11 @@ TFS_PLUGIN tflite_smart::tfl::Delegate* tflite_plugin_create_delegate(const char
   data->delegate.data = data.get();
   data->delegate.Prepare = tflite_smart::DelegatePrepare;
   data->delegate.flags = tflite_smart::tfl::kDelegateAllowsDynamicTensors;
-  return &data.release()->delegate;
+  return reinterpret_cast<TfLiteDelegate*>(&data.release()->delegate);
 }
 
-TFS_PLUGIN void tflite_plugin_destroy_delegate(tflite_smart::tfl::Delegate* delegate) {
-  if (delegate != nullptr) delete static_cast<tflite_smart::DelegateData*>(delegate->data);
+TFS_EXPORT void tflite_plugin_destroy_delegate(TfLiteDelegate* delegate) {
+  if (delegate != nullptr) delete static_cast<tflite_smart::DelegateData*>(reinterpret_cast<tflite_smart::tfl::Delegate*>(delegate)->data);
 }
+
+}  // extern "C"

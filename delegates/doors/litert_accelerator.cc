@@ -14,14 +14,7 @@
 #include <new>
 
 #include "core/status.h"
-#include "doors/tflite_abi.h"
 #include "tflite_smart.h"
-
-extern "C" {
-tflite_smart::tfl::Delegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values, size_t num_options,
-                                                           void (*report_error)(const char*));
-void tflite_plugin_destroy_delegate(tflite_smart::tfl::Delegate* delegate);
-}
 
 namespace tflite_smart {
 namespace {
@@ -48,7 +41,7 @@ struct LiteRt {
   LiteRtStatus (*set_delegate)(void* accelerator, CreateDelegate);
   LiteRtStatus (*set_compiles)(void* accelerator, LiteRtStatus (*)(const void*, bool*));
   LiteRtStatus (*register_accelerator)(void* environment, void* accelerator, void* data, void (*release)(void*));
-  LiteRtStatus (*wrap)(tfl::Delegate* delegate, void (*deleter)(tfl::Delegate*), void** wrapper);
+  LiteRtStatus (*wrap)(TfLiteDelegate* delegate, void (*deleter)(TfLiteDelegate*), void** wrapper);
 };
 
 // What the accelerator keeps for its delegates.
@@ -104,7 +97,7 @@ LiteRtStatus MakeDelegate(void*, void*, const Accelerator* accelerator, void*, v
   char number[16];
   std::snprintf(number, sizeof(number), "%d", data.num_threads);
   const char *key = "num_threads", *value = number;
-  tfl::Delegate* delegate = tflite_plugin_create_delegate(&key, &value, data.num_threads > 0 ? 1 : 0, nullptr);
+  TfLiteDelegate* delegate = tflite_plugin_create_delegate(&key, &value, data.num_threads > 0 ? 1 : 0, nullptr);
   if (delegate == nullptr) return kLiteRtRuntimeFailure;
   return data.litert.wrap(delegate, tflite_plugin_destroy_delegate, wrapper);
 }

@@ -79,7 +79,15 @@ TFS_EXPORT uint64_t tfs_encode_bound(const tfs_coding* coding, uint64_t num_ids)
 TFS_EXPORT int32_t tfs_encode_tile(const tfs_coding* coding, const int8_t* ids, uint64_t num_ids, uint8_t* tile, uint64_t capacity,
                                    uint64_t* tile_bytes, tfs_error* error);
 
-/* --- Doors into a runtime, beside tflite_plugin_create_delegate */
+/* --- Doors into a runtime */
+
+/* The external delegate, as TensorFlow Lite's external_delegate_interface.h declares it: what load_delegate(), --external_delegate_path and JNI open. Hand it
+ * to the interpreter before other delegates and destroy it after the interpreter. Options as text: num_threads (1..256; default: the interpreter's) and isa,
+ * see tfs_force_isa. NULL for an option that is not understood, after telling `report_error` (the standard error stream where that is NULL). */
+struct TfLiteDelegate;
+TFS_EXPORT struct TfLiteDelegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values, size_t num_options,
+                                                                void (*report_error)(const char* message));
+TFS_EXPORT void tflite_plugin_destroy_delegate(struct TfLiteDelegate* delegate);
 
 /* For a C++ program with an op resolver of its own, instead of the delegate:
  *   for (int32_t i = 0; tfs_op_name(i) != NULL; ++i) resolver.AddCustom(tfs_op_name(i), tfs_op_registration(i));

@@ -6,11 +6,6 @@
 
 #include "tflite_smart.h"
 
-struct TfLiteDelegate;
-extern "C" TfLiteDelegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values, size_t num_options,
-                                                         void (*report_error)(const char*));
-extern "C" void tflite_plugin_destroy_delegate(TfLiteDelegate* delegate);
-
 namespace {
 
 constexpr jint kJniVersion = JNI_VERSION_1_6;
