@@ -198,3 +198,17 @@ def gather_model(weight, row_shape, indices_shape, dtype="int32") -> bytes:
     y = model.tensor("y", (*indices_shape, *row_shape), dynamic=True)
     model.custom("TFLiteSmart.Gather", [model.packed("table", weight), indices], [y], {"axis": 0})
     return model.build([indices], [y])
+
+
+def two_layers_model(rng) -> bytes:
+    """Two convolutions of different shape and options, a builtin op between them: nothing may mix up the nodes."""
+    model = ModelBuilder()
+    shapes = [(1, 6, 7, 5), (1, 6, 7, 40), (1, 6, 7, 40), (1, 3, 4, 33)]
+    x, hidden, relu, y = (model.tensor(name, shape) for name, shape in zip(("x", "hidden", "relu", "y"), shapes))
+    first = {**CONV_OPTIONS, "filter_h": 3, "filter_w": 3, "filter_in": 5}
+    second = {**CONV_OPTIONS, "filter_h": 1, "filter_w": 1, "filter_in": 40, "stride_h": 2, "stride_w": 2, "activation": "RELU6"}
+    bias = model.constant("bias", rng.normal(size=40).astype(np.float32))
+    model.custom("TFLiteSmart.Conv2D", [x, model.packed("a", random_weight(rng, (40, 3, 3, 5), 0)), bias], [hidden], first)
+    model.builtin("RELU", [hidden], [relu])
+    model.custom("TFLiteSmart.Conv2D", [relu, model.packed("b", random_weight(rng, (33, 1, 1, 40), 0)), -1], [y], second)
+    return model.build([x], [y])

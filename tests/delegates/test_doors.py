@@ -20,20 +20,6 @@ OPS = ["TFLiteSmart.Conv2D", "TFLiteSmart.DepthwiseConv2D", "TFLiteSmart.FullyCo
 ADD_CUSTOM = "_ZN6tflite17MutableOpResolver9AddCustomEPKcPK18TfLiteRegistrationi"
 
 
-def two_layers(rng) -> bytes:
-    """Two convolutions of different shape and options, a builtin op between them: nothing may mix up the nodes."""
-    model = models.ModelBuilder()
-    shapes = [(1, 6, 7, 5), (1, 6, 7, 40), (1, 6, 7, 40), (1, 3, 4, 33)]
-    x, hidden, relu, y = (model.tensor(name, shape) for name, shape in zip(("x", "hidden", "relu", "y"), shapes))
-    first = {**models.CONV_OPTIONS, "filter_h": 3, "filter_w": 3, "filter_in": 5}
-    second = {**models.CONV_OPTIONS, "filter_h": 1, "filter_w": 1, "filter_in": 40, "stride_h": 2, "stride_w": 2, "activation": "RELU6"}
-    bias = model.constant("bias", rng.normal(size=40).astype(np.float32))
-    model.custom("TFLiteSmart.Conv2D", [x, model.packed("a", models.random_weight(rng, (40, 3, 3, 5), 0)), bias], [hidden], first)
-    model.builtin("RELU", [hidden], [relu])
-    model.custom("TFLiteSmart.Conv2D", [relu, model.packed("b", models.random_weight(rng, (33, 1, 1, 40), 0)), -1], [y], second)
-    return model.build([x], [y])
-
-
 def registrations() -> list[tuple[str, int]]:
     library = ctypes.CDLL(native.library_path())
     library.tfs_op_name.restype, library.tfs_op_registration.restype = ctypes.c_char_p, ctypes.c_void_p
@@ -64,7 +50,7 @@ def test_registrations_in_tensorflows_resolver(rng):
         for name, registration in registrations():
             add_custom(resolver, name.encode(), registration, 1)
 
-    content = two_layers(rng)
+    content = models.two_layers_model(rng)
     from tensorflow.lite.python.interpreter import InterpreterWithCustomOps
 
     interpreters = [InterpreterWithCustomOps(model_content=content, custom_op_registerers=[register]) for _ in range(2)]
@@ -94,7 +80,7 @@ def sample(tmp_path_factory) -> Path:
 
 
 def test_compiled_model_from_c(sample, rng, tmp_path):
-    content = two_layers(rng)
+    content = models.two_layers_model(rng)
     x = rng.normal(size=(1, 6, 7, 5)).astype(np.float32)
     model, source, result = tmp_path / "m.tflite", tmp_path / "x.bin", tmp_path / "y.bin"
     model.write_bytes(content)
@@ -106,7 +92,7 @@ def test_compiled_model_from_c(sample, rng, tmp_path):
 def test_compiled_model_says_what_is_wrong(sample, rng, tmp_path):
     """A damaged weight stops the compilation, with the delegate's message."""
     model = tmp_path / "damaged.tflite"
-    content = two_layers(rng)
+    content = models.two_layers_model(rng)
     model.write_bytes(content.replace(b"TFSW", b"TFSX"))
     done = subprocess.run([sample, model, model, tmp_path / "y"], capture_output=True, text=True)
     assert done.returncode == 1 and not (tmp_path / "y").exists()
