@@ -130,9 +130,10 @@ def make_cases() -> None:
 
 
 def copy_tests(folder: Path) -> None:
-    """The tests away from the checkout, whose folder `tflite_smart` would be imported in place of the installed package."""
+    """The tests, and the sample that they run, away from the checkout, whose folder `tflite_smart` would be imported in place of the installed package."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tests", "samples/raspberry_pi"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "pytest.ini").write_text("[pytest]\n")  # or pytest takes the checkout's settings, two folders up
 
 
@@ -151,7 +152,8 @@ def first_lane(prepared: dict, result: Result) -> None:
         run(result, f"C++ self test, {machine}", [prepared["qemu"][emulator], str(prepared["self_tests"][machine])], cpu,
             QEMU_LD_PREFIX=str(prepared["roots"][machine]))
     run(result, "wheel", [sys.executable, "-m", "pytest", "-q", "tests/arm64/test_wheels.py"], "", **{WHEELS_VARIABLE: str(prepared["wheels"])})
-    pytest(prepared, result, "cortex-a72", ["tests/arm64", "tests/delegates/test_codecs.py", "tests/delegates/test_delegate.py"], SLOW_TESTS, every=2)
+    pytest(prepared, result, "cortex-a72",
+           ["tests/arm64", "tests/delegates/test_codecs.py", "tests/delegates/test_delegate.py", "tests/samples/test_raspberry_pi.py"], SLOW_TESTS, every=2)
     integer_kernels(prepared, result, "cortex-a72", every=40)
 
 
