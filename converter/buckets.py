@@ -41,7 +41,7 @@ def bucket_steps(weights: np.ndarray, relative_error: float, channel_exponent: f
 def grid_steps(weights: np.ndarray) -> np.ndarray | None:
     """Steps of which all weights are whole multiples already, or None: ternary and constant weights, and those that were trained on a grid.
 
-    The step of a channel is its smallest weight that is not zero; up to 127 multiples of it, equal up to float32 rounding.
+    The step of a channel divides its smallest weight that is not zero; the largest such step is taken, of which no weight may be more than 127, equal up to float32 rounding.
 
     Args:
         weights: float32 `(num_channels, channel_elements)`.
@@ -53,11 +53,23 @@ def grid_steps(weights: np.ndarray) -> np.ndarray | None:
     for rows in [slice(0, 1), *_blocks(weights.shape)]:  # the first channel alone tells nearly all weights apart
         magnitudes = np.abs(weights[rows])
         smallest = np.where(magnitudes > 0, magnitudes, np.inf).min(axis=1)
-        steps[rows] = np.where(np.isfinite(smallest), smallest, 0)
-        multiples = magnitudes * _inverse(steps[rows])[:, None]
-        nearest = np.rint(multiples)
-        if not np.isfinite(multiples).all() or nearest.max() > MAX_ID or np.abs(multiples - nearest).max() > _GRID_TOLERANCE:
+        if not np.isfinite(magnitudes).all():
             return None
+        found, open_rows = np.zeros(len(magnitudes), np.float32), np.flatnonzero(np.isfinite(smallest))
+        for divisor in range(1, MAX_ID + 1):
+            candidates = (smallest[open_rows] / divisor).astype(np.float32)
+            with np.errstate(all="ignore"):  # weights of all sizes in one channel: no grid
+                multiples = magnitudes[open_rows] / candidates[:, None]
+                nearest = np.rint(multiples)
+                multiples -= nearest
+            fits = (candidates >= _SMALLEST_STEP) & (nearest.max(axis=1, initial=0) <= MAX_ID) & (np.abs(multiples).max(axis=1, initial=0) <= _GRID_TOLERANCE)
+            found[open_rows[fits]] = candidates[fits]
+            open_rows = open_rows[~fits]
+            if not len(open_rows):
+                break
+        if len(open_rows):
+            return None
+        steps[rows] = found
     return steps
 
 

@@ -17,6 +17,7 @@ _TILE_OVERHEAD = 0.004
 
 # Decoding time of one id relative to bitpack's (delegates/bench, AVX2 and AVX-512, rounded), and how many bits per id such a unit of time is worth to each objective.
 _DECODE_TIME = {"raw": 0.5, "bitpack": 1.0, "sparse": 1.5, "rans": 4.0}
+_EXACT_BITS = 1.0  # what it may cost per weight to keep what somebody trained exactly
 _VANISHED = 0.9  # a relative error that only weights below the smallest float32 step can have
 _DECODE_WEIGHT = {"size": 0.0, "balanced": 0.05, "latency": 1.0}
 
@@ -165,7 +166,7 @@ def _quantize(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray |
         return _round(matrix, settings, factor)
     rounded = _decompose(matrix, settings) if settings.buckets == "smartdeal" else _round(matrix, settings, factor)
     exact = structure.recognise(matrix)
-    return exact if exact is not None and _entropy(exact.ids) <= _entropy(rounded.ids) else rounded
+    return exact if exact is not None and _entropy(exact.ids) <= _entropy(rounded.ids) + _EXACT_BITS else rounded
 
 
 def _round(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | None) -> Quantized:

@@ -17,7 +17,11 @@ import tempfile
 import warnings
 import zipfile
 
+import numpy as np
+
+from tflite_smart.converter import trained_grids
 from tflite_smart.converter.errors import MissingDependencyError, ModelFormatError, UnsupportedModelError
+from tflite_smart.converter.model_editor import Model
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -56,9 +60,9 @@ def to_tflite(source: object, folder: str) -> FloatModel:
         tf = _tensorflow()
         name, routes = _routes(tf, source, folder, changes)
         notes, failures = [], []
-        for note, make_converter in routes:
+        for note, run_converter in routes:
             try:
-                data = make_converter().convert()
+                data = run_converter()
             except Exception as error:  # the converter raises whatever its stages do
                 failures.append(_first_line(error))
                 continue
@@ -72,7 +76,7 @@ def to_tflite(source: object, folder: str) -> FloatModel:
 
 
 def _routes(tf, source, folder: str, changes: contextlib.ExitStack):
-    """Name of the model for messages, and `(note, function that makes a converter)` in the order to try. `changes` takes back what is done to the caller's model."""
+    """Name of the model for messages, and `(note, function that returns a .tflite)` in the order to try. `changes` takes back what is done to the caller's model."""
     lite = tf.lite.TFLiteConverter
     if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
         path = os.fspath(source)
@@ -82,25 +86,23 @@ def _routes(tf, source, folder: str, changes: contextlib.ExitStack):
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"model {getattr(source, 'name', type(source).__name__)}"
     model = _load(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else source
     kind = _keras_kind(model)
-    if kind == "keras":
-        model = _stripped(model)
     if kind is None:
         raise UnsupportedModelError(f"model must be a path, .tflite bytes, or a Keras 3 or tf_keras model. Received: {type(source).__name__}.")
     if not getattr(model, "built", True):
         raise UnsupportedModelError(f"{name}: model must be built. Received: built=False. Call it once on an input, or give it an Input layer.")
     if kind == "keras":
+        from tflite_smart import wrap
+
+        if wrap.smart_ranges(model):
+            changes.enter_context(_computing_in_float32(model))
+            changes.enter_context(wrap.exporting(model))
+            return name, _integer_ways(tf, model, folder)
+        model = wrap.strip(model) if wrap.smart_weights(model) else model
         changes.enter_context(_computing_in_float32(model))
         fixed = lambda: lite.from_saved_model(_export_fixed(tf, model, folder))  # noqa: E731
     else:
         fixed = lambda: _fixed_tf_keras(tf, model)  # noqa: E731
     return name, _three_ways(tf, lambda: lite.from_keras_model(model), fixed)
-
-
-def _stripped(model):
-    """The plain model with the trained weights of one that `smart_wrap` made; any other as it is."""
-    from tflite_smart import wrap
-
-    return wrap.strip(model) if wrap.smart_weights(model) else model
 
 
 @contextlib.contextmanager
@@ -130,7 +132,27 @@ def _three_ways(tf, free, fixed):
         ("batch size fixed to 1: the model has loops (LSTM, GRU) that TFLite can't convert with a free batch size", fixed),
         ("uses TensorFlow operators (SELECT_TF_OPS): it runs only where the flex delegate is linked, not in LiteRT's Python interpreter", flex),
     ]
-    return [(note, way) for note, way in ways if way is not None]
+    return [(note, lambda way=way: way().convert()) for note, way in ways if way is not None]
+
+
+def _integer_ways(tf, model, folder: str):
+    """Of a model that was trained to round its activations: int8 from end to end, or float inputs and outputs where an operator at an end has no integer form."""
+    from tflite_smart import wrap
+
+    trained = [np.asarray(weight.layout.to_matrix(weight.finish().weight)) for weight in wrap.smart_weights(model)]
+
+    def quantized(kind) -> bytes:
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_input_type = converter.inference_output_type = kind
+        edited = Model.read(converter.convert())
+        trained_grids.restore(edited, trained)
+        path = os.path.join(folder, "integer.tflite")
+        edited.write(path, overwrite=True)
+        with open(path, "rb") as file:
+            return file.read()
+
+    return [(None, lambda: quantized(tf.int8)), ("inputs and outputs are float32: the first or last operators do not run in integers", lambda: quantized(tf.float32))]
 
 
 def _export_fixed(tf, model, folder: str) -> str:

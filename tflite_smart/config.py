@@ -21,6 +21,7 @@ class WrapConfig:
         op_type_configs: by Keras class, for example `Dense`.
         op_name_configs: by a regular expression that is searched in `path/of/the/layer/kernel`.
         min_weight_elements: smaller weights stay as they are.
+        activation_bits: 8 rounds activations as well, so that the model can run in integers alone; None leaves them in floating point.
 
     Example:
         >>> WrapConfig.from_dict({"global_config": {"name": "prune", "sparsity": 0.9}, "op_name_configs": {"^head/": None}}).global_config[0].name
@@ -31,6 +32,7 @@ class WrapConfig:
     op_type_configs: Mapping[str, tuple[Method, ...] | None] = dataclasses.field(default_factory=dict)
     op_name_configs: Mapping[str, tuple[Method, ...] | None] = dataclasses.field(default_factory=dict)
     min_weight_elements: int = 512
+    activation_bits: int | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "global_config", _entry(self.global_config))
@@ -46,6 +48,8 @@ class WrapConfig:
                 raise RecipeError(f"recipe: op_name_configs must have regular expressions as keys. Received: {pattern!r}. {error}.") from None
         if not isinstance(self.min_weight_elements, int) or self.min_weight_elements < 1:
             raise RecipeError(f"recipe: min_weight_elements must be a whole number of at least 1. Received: min_weight_elements={self.min_weight_elements!r}.")
+        if self.activation_bits not in (None, 8):
+            raise RecipeError(f"recipe: activation_bits must be 8 or null. Received: activation_bits={self.activation_bits!r}.")
 
     def for_weight(self, class_names: list[str], path: str) -> tuple[Method, ...] | None:
         """The methods of one weight, or None.

@@ -22,6 +22,7 @@ import types
 import keras
 from keras import ops
 
+from tflite_smart.activations import SmartRange, call_with_ranges
 from tflite_smart.methods.base import Finished, Layout, Method
 from tflite_smart.weight_table import class_attributes, layout
 
@@ -67,6 +68,9 @@ class SmartWeight(keras.layers.Layer):
 
     def effective(self):
         """What the layer computes with, float32."""
+        finished = getattr(_running, "finished", {})
+        if id(self) in finished:
+            return ops.convert_to_tensor(finished[id(self)])
         weight = value = ops.cast(self.raw.value, "float32")
         for method, state in zip(self.methods, self._states):
             value = method.apply(value, _tensors(state), self.layout)
@@ -140,6 +144,7 @@ class SmartLayer:
     Attributes:
         plain_class: the layer's own class.
         smart_weights: list of the SmartWeights that an owner keeps; absent in the layers inside it.
+        smart_ranges: place -> SmartRange, where the layer's activations are rounded.
     """
 
     plain_class: type
@@ -148,7 +153,7 @@ class SmartLayer:
         with as_plain(self):
             layer = keras.saving.serialize_keras_object(self)
         layer.pop("compile_config", None)  # Keras saves it once more, for the wrapped model
-        return {"layer": layer, "weights": {key: [method.get_config() for method in methods] for key, methods in plan_of(self).items()}}
+        return {"layer": layer, "weights": {key: [method.get_config() for method in methods] for key, methods in plan_of(self).items()}, "ranges": ranges_of(self)}
 
     @classmethod
     def from_config(cls, config):
@@ -157,7 +162,8 @@ class SmartLayer:
         known = {plain.__name__: plain} if plain is not None and plain.__name__ == config["layer"]["class_name"] else {}  # a clone needs no registration
         layer = keras.saving.deserialize_keras_object(config["layer"], custom_objects=known)
         plan = {key: [Method.from_config(entry) for entry in methods] for key, methods in config["weights"].items()}
-        return attach(layer, plan) if plan else layer
+        ranges = config["ranges"]
+        return attach(layer, plan, ranges=ranges) if plan or ranges else layer
 
     def get_build_config(self):
         return None  # it is part of the plain layer's
@@ -173,7 +179,7 @@ class SmartLayer:
     def __call__(self, *args, **kwargs):
         outputs = super().__call__(*args, **kwargs)
         if "_smart_pending" in self.__dict__:
-            attach(self, self.__dict__["_smart_pending"])
+            attach(self, self.__dict__["_smart_pending"], ranges=ranges_of(self))
         return outputs
 
 
@@ -185,7 +191,12 @@ def smart_class(plain: type) -> type:
     def call(self, *args, **kwargs):
         # Once a call, not once a use: an RNN reads its kernels at every time step.
         with _evaluated(self.__dict__.get("smart_weights", ())):
-            return plain.call(self, *args, **kwargs)
+            ranges = self.__dict__.get("smart_ranges")
+            if not ranges:
+                return plain.call(self, *args, **kwargs)
+            finished = getattr(_running, "finished", {})
+            ranges = {place: finished.get(id(one), one) for place, one in ranges.items()}
+            return call_with_ranges(self, ranges, plain.call, args, kwargs)
 
     attributes = {"plain_class": plain, "call": call, "__module__": __name__, "__doc__": f"{plain.__name__} that computes with the compressed form of its weights."}
     for name in class_attributes(plain):
@@ -228,6 +239,16 @@ def _evaluated(weights):
 
 
 @contextlib.contextmanager
+def exporting(weights: list[SmartWeight], ranges: list[SmartRange]):
+    """Whatever is traced meanwhile has finished weights and constant ranges, for TFLite's converter."""
+    _running.finished = {**{id(one): one.finish().weight for one in weights}, **{id(one): one.frozen() for one in ranges}}
+    try:
+        yield
+    finally:
+        _running.finished = {}
+
+
+@contextlib.contextmanager
 def as_plain(layer):
     """A wrapped layer with its own class again: attributes are the variables, configuration and files those of the plain layer. Any other layer as it is."""
     smart = type(layer)
@@ -243,7 +264,7 @@ def parts(owner) -> dict[str, object]:
     found, seen = {}, set()
 
     def visit(layer, path):
-        if id(layer) in seen or isinstance(layer, SmartWeight):
+        if id(layer) in seen or isinstance(layer, (SmartWeight, SmartRange)):
             return
         seen.add(id(layer))
         found[path if path not in found else f"{path}:{len(found)}"] = layer
@@ -263,17 +284,22 @@ def raw_variable(layer, attribute: str):
     return value if isinstance(value, keras.Variable) else None
 
 
-def attach(owner, plan: dict[str, list[Method]], path: str = ""):
+def attach(owner, plan: dict[str, list[Method]], path: str = "", ranges: dict | None = None):
     """Wraps an owner in place and returns it.
 
     Args:
         owner: a layer. Where its parts are not built yet, it is wrapped after its first call.
         plan: `"<position of the part>/<attribute>"` -> methods.
         path: of the owner in its model, for messages; its name by default.
+        ranges: place -> fixed range or None, of `activations.places`.
     """
     found = parts(owner)
     sites = [(key, *list(found.items())[int(key.split("/")[0])], key.split("/")[1]) for key in plan if int(key.split("/")[0]) < len(found)]
     _become_smart(owner)
+    owner._tracker.unlock()
+    if ranges and "smart_ranges" not in owner.__dict__:
+        owner.smart_ranges = {place: SmartRange(place, fixed) for place, fixed in ranges.items()}
+    owner._tracker.lock()
     if len(sites) < len(plan) or any(raw_variable(layer, attribute) is None for _, _, layer, attribute in sites):
         owner.__dict__["_smart_pending"] = plan
         return owner
@@ -299,7 +325,8 @@ def detach(owner) -> None:
     for weight in owner.__dict__.get("smart_weights", ()):
         weight.release()
     owner._tracker.unlock()
-    getattr(owner, "smart_weights", []).clear()
+    for kept in ("smart_weights", "smart_ranges"):
+        owner.__dict__.pop(kept, []).clear()
     owner._tracker.lock()
 
 
@@ -308,6 +335,11 @@ def plan_of(owner) -> dict[str, list[Method]]:
     if "_smart_pending" in owner.__dict__:
         return owner.__dict__["_smart_pending"]
     return {key: weight.methods for key, weight in zip(owner.__dict__.get("smart_keys", ()), owner.__dict__.get("smart_weights", ()))}
+
+
+def ranges_of(owner) -> dict:
+    """The `ranges` that `attach` was given."""
+    return {place: one.fixed for place, one in owner.__dict__.get("smart_ranges", {}).items()}
 
 
 def _become_smart(layer) -> None:

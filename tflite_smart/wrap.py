@@ -8,6 +8,8 @@ from keras import ops
 from keras.src.models.functional import Functional  # has no public name
 
 from tflite_smart import config as recipes
+from tflite_smart import smart_layer
+from tflite_smart.activations import SmartRange, places
 from tflite_smart.converter.errors import UnsupportedModelError
 from tflite_smart.smart_layer import SmartLayer, SmartWeight, as_plain, attach, detach, parts, raw_variable
 from tflite_smart.weight_table import class_attributes
@@ -31,15 +33,18 @@ def smart_wrap(model, recipe=None):
     config = recipes.resolve(recipe)
     if not isinstance(model, keras.Model) or not model.built:
         raise UnsupportedModelError(f"model must be a built Keras 3 model. Received: {type(model).__name__}{'' if not isinstance(model, keras.Model) else ', not built'}. Call it once on an input.")
-    if smart_weights(model):
+    if _all(model, (SmartWeight, SmartRange)):
         raise UnsupportedModelError(f"{model.name}: model must be plain. Received: one that is wrapped already. Give all methods in one recipe, or strip it first.")
     wrapped, skipped = _clone(model), []
     plans = [(owner, path, _plan(owner, path, config, skipped)) for owner, path in owners(wrapped)]
     candidates = [site for owner, path in owners(wrapped) for site in _sites(owner, path)]
     config.check_names({name for _, names, _, _ in candidates for name in names}, [path for path, _, _, _ in candidates])
+    ranges = _ranges(wrapped) if config.activation_bits else {}
+    if config.activation_bits and not ranges:
+        skipped.append("all activations (only the layers of Sequential and functional models show where they are rounded)")
     for owner, path, plan in plans:
-        if plan:
-            attach(owner, plan, path)
+        if plan or id(owner) in ranges:
+            attach(owner, plan, path, ranges.get(id(owner)))
     if skipped:
         warnings.warn(f"smart_wrap left alone: {'; '.join(skipped)}.", stacklevel=2)
     if model.compiled and wrapped is not model:
@@ -65,18 +70,42 @@ def load_model(path, **options):
     return keras.saving.load_model(path, **options)
 
 
+def exporting(model):
+    """A context in which the model is traced for TFLite's converter: finished weights, constant ranges."""
+    return smart_layer.exporting(smart_weights(model), smart_ranges(model))
+
+
 def smart_weights(model) -> list[SmartWeight]:
     """All wrapped weights, in the order of the layers."""
+    return _all(model, SmartWeight)
+
+
+def smart_ranges(model) -> list[SmartRange]:
+    """All places where activations are rounded, in the order of the layers."""
+    return _all(model, SmartRange)
+
+
+def _all(model, kind) -> list:
     found, seen = [], set()
 
     def visit(layer):
         if id(layer) not in seen:
             seen.add(id(layer))
-            found.extend([layer] if isinstance(layer, SmartWeight) else [])
+            found.extend([layer] if isinstance(layer, kind) else [])
             for inner in layer._layers:
                 visit(inner)
 
     visit(model)
+    return found
+
+
+def _ranges(model) -> dict[int, dict]:
+    """`activations.places` of a model and of those nested in it."""
+    if not _is_container(model):
+        return {}
+    found = places(model)
+    for layer in model.layers:
+        found |= _ranges(layer)
     return found
 
 
@@ -155,5 +184,5 @@ def _plain_copy(layer):
 
 def _plain_variables(model) -> list:
     """The variables without those of the methods; the same order in a wrapped model and a plain one."""
-    ours = {id(variable) for weight in smart_weights(model) for variable in weight.variables}
+    ours = {id(variable) for ours in _all(model, (SmartWeight, SmartRange)) for variable in ours.variables}
     return [variable for variable in model.variables if id(variable) not in ours]

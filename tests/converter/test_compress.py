@@ -73,15 +73,16 @@ def test_binary_is_one_bit():
     assert compressed.bits_per_weight < 1.1
 
 
-@pytest.mark.parametrize("name", ["ternary", "constant", "int4 grid"])
+@pytest.mark.parametrize("name", ["ternary", "constant", "int4 grid", "no weight of one step"])
 def test_weights_on_a_grid_stay_exact(name):
     """Where exact costs no more bits than rounding does, nothing is rounded."""
     rng = np.random.default_rng(SEED)
-    ids = {"ternary": rng.integers(-1, 2, (40, 300)), "constant": np.ones((40, 300), int), "int4 grid": np.clip(np.rint(rng.normal(0, 2, (40, 300))), -7, 7)}[name]
+    ids = {"ternary": rng.integers(-1, 2, (40, 300)), "constant": np.ones((40, 300), int), "int4 grid": np.clip(np.rint(rng.normal(0, 2, (40, 300))), -7, 7),
+           "no weight of one step": rng.choice([-5, -3, -2, 0, 2, 3], (40, 300))}[name]  # fmt: skip
     values = (rng.uniform(0.01, 0.1, (40, 1)).astype(np.float32) * ids.astype(np.float32)).astype(np.float32)
     compressed = compress_tensor(values, 0, TensorSettings(relative_error=0.05))
     assert compressed.relative_error < 1e-6
-    assert compressed.bits_per_weight < {"ternary": 1.85, "constant": 0.2, "int4 grid": 3.3}[name]
+    assert compressed.bits_per_weight < {"ternary": 1.85, "constant": 0.2, "int4 grid": 3.3, "no weight of one step": 2.9}[name]
 
 
 def test_compressing_twice_gives_the_same_bytes():
