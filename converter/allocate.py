@@ -18,6 +18,7 @@ from tflite_smart.converter.recipe import SmartConfig, WeightConfig
 # Beyond 45 % rms error the buckets are wider than most weights, below 0.2 % they are finer than int8's.
 _LEAST_RELATIVE_ERROR, _MOST_RELATIVE_ERROR = 0.002, 0.45
 _MOST_BASIS_BITS = 1.0
+_TABLE_OPS = ("GATHER", "EMBEDDING_LOOKUP")
 _SPATIAL_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 
 
@@ -104,6 +105,8 @@ def _buckets(weight: WeightInfo, chosen: WeightConfig, grouping: tuple[int, int,
     return "uniform" if chosen.buckets == "smartdeal" and too_short else chosen.buckets
 
 
-def _taps(weight: WeightInfo) -> int:
-    """Elements of one output channel that see the same input channel: the spatial size of a 2-D filter (OHWI or 1HWC), else 1."""
-    return math.prod(weight.shape[1:3]) if weight.op_type in _SPATIAL_OPS else 1
+def _taps(weight: WeightInfo) -> tuple[int, int] | None:
+    """Height and width of a 2-D filter (OHWI or 1HWC), (1, 1) for other products; None for tables, whose rows are read one by one and never summed."""
+    if weight.op_type in _TABLE_OPS:
+        return None
+    return weight.shape[1:3] if weight.op_type in _SPATIAL_OPS else (1, 1)

@@ -7,9 +7,12 @@ Source: Smart-DNN+, ACM TACO 2023, doi 10.1145/3617688.
 import numpy as np
 
 from tflite_smart.converter.codecs.base import MAX_ID, MIN_ID
+from tflite_smart.converter.trellis import MAX_DEPENDENT_ID
 
 _SMALLEST_STEP = np.finfo(np.float32).tiny
 _BLOCK_ELEMENTS = 1 << 21
+_DEPENDENT_STEP = 0.56  # the half step, and what the finer choice of points allows
+_MOST_ZEROS = 0.5
 _GRID_TOLERANCE = 127 * 4 * np.finfo(np.float32).eps  # a few roundings of a number of up to 127 steps
 
 
@@ -50,7 +53,7 @@ def grid_steps(weights: np.ndarray) -> np.ndarray | None:
         float32 `(num_channels,)`, 0 for a channel of zeros.
     """
     steps = np.zeros(len(weights), np.float32)
-    for rows in [slice(0, 1), *_blocks(weights.shape)]:  # the first channel alone tells nearly all weights apart
+    for rows in [slice(0, 1), *blocks(weights.shape)]:  # the first channel alone tells nearly all weights apart
         magnitudes = np.abs(weights[rows])
         smallest = np.where(magnitudes > 0, magnitudes, np.inf).min(axis=1)
         if not np.isfinite(magnitudes).all():
@@ -82,7 +85,7 @@ def to_buckets(weights: np.ndarray, steps: np.ndarray, midrise: bool = False) ->
         midrise: buckets centred on odd multiples of `step / 2` instead of multiples of `step`.
     """
     ids = np.empty(weights.shape, np.int8)
-    for rows in _blocks(weights.shape):
+    for rows in blocks(weights.shape):
         scaled = weights[rows] * _inverse(steps[rows])[:, None]
         if midrise:
             scaled -= np.float32(0.5)
@@ -91,51 +94,23 @@ def to_buckets(weights: np.ndarray, steps: np.ndarray, midrise: bool = False) ->
     return ids
 
 
-def balance(ids: np.ndarray, weights: np.ndarray, steps: np.ndarray, taps: int, midrise: bool = False) -> None:
-    """Moves few ids to the neighbouring bucket so that the rounding errors of an output channel cancel where inputs are alike.
+def dependent_steps(weights: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
+    """Scales with which value kind `dependent` has the mean square error of uniform buckets of these steps, or None where it would not pay.
 
-    The inputs of a layer are not independent noise: after a ReLU all are positive, and the inputs under the taps of one spatial filter are neighbours in an
-    image. Against such inputs the *sum* of the errors counts, which plain rounding leaves as a random walk. So for every output and input channel
-    the errors over the taps, plus what the previous input channels left over, are brought within half a step of 0, by moving the weights that lie nearest to the edge of
-    their bucket, where it costs least. The error of a moved weight is at most one step. Needs no data.
+    It does not where a value would not fit an int8, and where most ids are 0 anyway: half of the states have no 0.
 
     Args:
-        ids: int8 `(num_channels, channel_elements)`, changed in place.
-        weights, steps, midrise: as in `to_buckets`.
-        taps: how many of the `k` belong to one input channel; `k` counts (tap, input channel). 1 balances each output channel as a whole.
+        weights: float32 `(num_channels, channel_elements)`.
+        steps: float32 `(num_channels,)`.
     """
-    num_groups = ids.shape[1] // taps if taps > 1 else 1
-    for rows in _blocks(ids.shape):
-        part = ids[rows].reshape(len(ids[rows]), -1, num_groups)
-        error = (weights[rows] * _inverse(steps[rows])[:, None]).reshape(part.shape)
-        error -= part
-        error -= np.float32(0.5 if midrise else 0.0)
-        carry = np.zeros(len(part), np.float32)
-        for group in range(num_groups):
-            total = error[:, :, group].sum(axis=1) + carry
-            moves = np.rint(total).astype(np.int64)
-            part[:, :, group] = _move(part[:, :, group], error[:, :, group], moves)
-            carry = total - moves
+    fine = steps * np.float32(_DEPENDENT_STEP)
+    if np.any(np.abs(weights).max(axis=1) > (2 * MAX_DEPENDENT_ID) * fine):
+        return None
+    zeros = sum(np.count_nonzero(to_buckets(weights[rows], steps[rows]) == 0) for rows in blocks(weights.shape))
+    return fine if zeros <= _MOST_ZEROS * weights.size else None
 
 
-def _move(ids: np.ndarray, error: np.ndarray, moves: np.ndarray) -> np.ndarray:
-    """`ids` with, in every row, the `moves` ids raised by one whose error is largest, or the `-moves` lowered whose error is smallest."""
-    size = ids.shape[1]
-    most = min(int(np.abs(moves).max(initial=0)), size)
-    if most == 0:
-        return ids
-    moved = ids.astype(np.int16)
-    every = np.arange(len(ids))[:, None]
-    for sign in (1, -1):
-        merit = -sign * error
-        candidates = np.argpartition(merit, most - 1, axis=1)[:, :most]
-        candidates = candidates[every, np.argsort(merit[every, candidates], axis=1, kind="stable")]
-        rows, columns = np.nonzero(np.arange(most) < (sign * moves)[:, None])
-        moved[rows, candidates[rows, columns]] += sign
-    return np.clip(moved, MIN_ID, MAX_ID).astype(np.int8)
-
-
-def _blocks(shape: tuple[int, int]) -> list[slice]:
+def blocks(shape: tuple[int, int]) -> list[slice]:
     """Channels to work on at once, so that temporaries stay small beside the weights."""
     channels = max(1, _BLOCK_ELEMENTS // shape[1])
     return [slice(start, start + channels) for start in range(0, shape[0], channels)]

@@ -27,12 +27,12 @@ class TensorSettings:
     """How to compress one tensor; made by `allocate` from the recipe.
 
     Attributes:
-        buckets: `uniform`, `midrise`, `binary`, `smartdeal`, or `integer` for tensors that are int8 already.
+        buckets: `dependent` (where that pays, else `uniform`), `uniform`, `midrise`, `binary`, `smartdeal`, or `integer` for tensors that are int8 already.
         relative_error: rms error over rms weight to aim at; unused for `binary` and `integer`.
         channel_exponent: see `buckets.bucket_steps`.
         codecs: names to choose from.
         objective: `size`, `balanced` or `latency`: how much decoding time counts in that choice.
-        taps: see `buckets.balance`; 0 rounds every weight for itself.
+        taps: height and width of the filter, which say what typical inputs have in common (`feedback.TypicalInputs`); None rounds every weight for itself.
         compute: arithmetic that the operator asks for, `f32` or `int8`; None says nothing. Changes no byte of the packed weight.
         grouping: of `smartdeal.grouping`, for those buckets.
     """
@@ -42,7 +42,7 @@ class TensorSettings:
     channel_exponent: float = 1.0
     codecs: tuple[str, ...] = ("raw", "bitpack", "rans", "sparse")
     objective: str = "size"
-    taps: int = 1
+    taps: tuple[int, int] | None = (1, 1)
     compute: str | None = None
     grouping: tuple[int, int, int] = (3, 1, smartdeal.SLICE_GROUPS)
 
@@ -171,15 +171,19 @@ def _quantize(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray |
 
 def _round(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | None) -> Quantized:
     """Error-bounded buckets."""
-    midrise = settings.buckets == "midrise"
+    value_kind = "midrise" if settings.buckets == "midrise" else "uniform"
     steps = buckets.bucket_steps(matrix, settings.relative_error, settings.channel_exponent)
+    finer = buckets.dependent_steps(matrix, steps) if settings.buckets == "dependent" else None
+    if finer is not None:
+        value_kind, steps = "dependent", finer
+    return Quantized(feedback.round_ids(matrix, steps, _inputs(matrix.shape[1], settings.taps, factor), value_kind), value_kind, steps)
+
+
+def _inputs(size: int, taps: tuple[int, int] | None, factor: np.ndarray | None) -> feedback.Inputs:
+    """What is known of the inputs that the `size` weights of a channel meet."""
     if factor is not None:
-        ids = feedback.round_with_feedback(matrix, steps, factor, midrise)
-    else:
-        ids = buckets.to_buckets(matrix, steps, midrise)
-        if settings.taps:
-            buckets.balance(ids, matrix, steps, settings.taps, midrise)
-    return Quantized(ids, "midrise" if midrise else "uniform", steps)
+        return feedback.MeasuredInputs(factor)
+    return feedback.TypicalInputs(taps, size // math.prod(taps)) if taps else feedback.IndependentInputs()
 
 
 def _decompose(matrix: np.ndarray, settings: TensorSettings) -> Quantized:
@@ -189,10 +193,9 @@ def _decompose(matrix: np.ndarray, settings: TensorSettings) -> Quantized:
 
 
 def _errors(matrix: np.ndarray, quantized: Quantized) -> tuple[float, float]:
-    """Largest error, and rms error over rms weight, panel by panel to bound the memory."""
+    """Largest error, and rms error over rms weight, some channels at a time to bound the memory."""
     largest = squares = power = 0.0
-    for start in range(0, len(matrix), PANEL):
-        part = slice(start, start + PANEL)
+    for part in buckets.blocks(matrix.shape):
         error = matrix[part] - quantized.values(part)
         largest = max(largest, float(np.abs(error).max()))
         squares += float(np.square(error, dtype=np.float64).sum())

@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 
+from tflite_smart.converter import trellis
 from tflite_smart.converter.codecs import BY_NUMBER, CODECS, CodecParameters, smartdeal
 from tflite_smart.converter.codecs.base import LANES
 from tflite_smart.converter.errors import PackedWeightError, require
@@ -21,7 +22,7 @@ PADDING_BYTES = 40
 PANEL = 32
 CODEBOOK_SIZE = 256
 MAX_ELEMENTS = (1 << 31) - 1
-VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3, "smartdeal": 5}
+VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3, "dependent": 4, "smartdeal": 5}
 
 _HEADER = struct.Struct("<4sBBBBbBBBIIIIIII")
 assert _HEADER.size == HEADER_BYTES
@@ -56,8 +57,7 @@ class Quantized:
         elif self.value_kind == "smartdeal":
             values = smartdeal.rebuild(ids, dataclasses.replace(self.basis, values=self.basis.values[..., channels]))
         else:
-            values = ids.astype(np.float32)
-            values += np.float32(0.5 if self.value_kind == "midrise" else 0.0)
+            values = trellis.plain_values(ids, self.value_kind)
         values *= self.scales[channels, None]
         return values
 

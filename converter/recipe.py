@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_smart.converter.codecs import CODECS
 from tflite_smart.converter.errors import RecipeError
 
-BUCKETS = ("uniform", "midrise", "binary", "smartdeal")
+BUCKETS = ("dependent", "uniform", "midrise", "binary", "smartdeal")
 OBJECTIVES = ("size", "balanced", "latency")
 COMPUTES = ("f32", "int8")
 
@@ -27,7 +27,7 @@ class WeightConfig:
 
     Attributes:
         relative_error: rms of the error over rms of the weights, in (0, 1); overrides the share of the error budget.
-        buckets: `uniform`, `midrise`, `binary` or `smartdeal`.
+        buckets: `dependent` (trellis-coded, where that pays: smaller, a little slower to decode), `uniform`, `midrise`, `binary` or `smartdeal`.
         channel_exponent: in [0, 1]: 0 one absolute error bound for all channels of a layer, 1 one relative to each channel's size.
         codecs: codec names to choose from.
         objective: `size`, `balanced` or `latency`.
@@ -48,7 +48,7 @@ class WeightConfig:
 
 
 # channel_exponent: at equal bits .75 gave the best output SNR on a MobileNet with many faint channels (1 wastes 3 bits a weight on them), and no other on ResNets.
-_DEFAULTS = WeightConfig(buckets="uniform", channel_exponent=0.75, codecs=tuple(CODECS), objective="size")
+_DEFAULTS = WeightConfig(buckets="dependent", channel_exponent=0.75, codecs=tuple(CODECS), objective="size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +220,7 @@ RECIPES: dict[str, SmartConfig] = {
         SmartConfig("lossless_accuracy", target_snr_db=28.0, error_budget=0.02),
         SmartConfig("balanced", target_snr_db=20.0, error_budget=0.04),
         SmartConfig("smallest", target_snr_db=15.0, error_budget=0.1),
-        SmartConfig("fastest", target_snr_db=28.0, error_budget=0.02, global_config=WeightConfig(objective="latency")),
+        SmartConfig("fastest", target_snr_db=28.0, error_budget=0.02, global_config=WeightConfig(buckets="uniform", objective="latency")),
         SmartConfig("smartdeal", global_config=WeightConfig(buckets="smartdeal", relative_error=0.18)),
         SmartConfig("binary", global_config=WeightConfig(buckets="binary")),
         SmartConfig("recompress_int8", integer_only=True),

@@ -14,7 +14,7 @@ LIBRARY_NAME = "libtflite_smart_delegate.so"
 LIBRARY_VARIABLE = "TFLITE_SMART_LIBRARY"  # names another build of the library, for tests and cross builds
 
 CODECS = {"raw": 0, "bitpack": 1, "rans": 2, "sparse": 3}
-VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3, "smartdeal": 5}
+VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3, "dependent": 4, "smartdeal": 5}
 
 
 class DelegateLibraryError(OSError):
@@ -49,6 +49,11 @@ class _Coding(ctypes.Structure):
     _fields_ += [("base", ctypes.c_int32), ("frequencies", ctypes.c_uint8 * 16)]
 
 
+class _TrellisBlock(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("weights", "asked", "matrix", "importance")]
+    _fields_ += [(name, ctypes.c_uint32) for name in ("num_channels", "num_columns", "dependent")]
+
+
 class _Error(ctypes.Structure):
     _fields_ = [("message", ctypes.c_char * 224)]
 
@@ -59,6 +64,7 @@ _SIGNATURES = {  # name: (result, arguments without the error)
     "tfs_expand": (ctypes.c_int32, [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_uint64]),
     "tfs_encode_tile": (ctypes.c_int32, [ctypes.POINTER(_Coding), ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64,
                                          ctypes.POINTER(ctypes.c_uint64)]),
+    "tfs_round_block": (ctypes.c_int32, [ctypes.POINTER(_TrellisBlock), ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]),
     "tfs_force_isa": (ctypes.c_int32, [ctypes.c_char_p]),
 }
 
@@ -180,3 +186,12 @@ def encode_tile(ids: np.ndarray, codec: str, parameters) -> bytes:
     tile_bytes = ctypes.c_uint64()
     _call("tfs_encode_tile", ctypes.byref(coding), ids.ctypes.data, ids.size, tile.ctypes.data, tile.size, ctypes.byref(tile_bytes))
     return tile[: tile_bytes.value].tobytes()
+
+
+def round_block(weights, asked, matrix, importance, states, dependent: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What `converter.trellis.round_block` returns, which explains the arguments. Raises: NativeError."""
+    arrays = [np.ascontiguousarray(array, np.float32) for array in (weights, asked, matrix, importance)]
+    block = _TrellisBlock(*(array.ctypes.data for array in arrays), *arrays[0].shape, dependent)
+    ids, values = (np.empty(arrays[0].shape, np.int8) for _ in range(2))
+    _call("tfs_round_block", ctypes.byref(block), states.ctypes.data, ids.ctypes.data, values.ctypes.data)
+    return ids, values

@@ -5,6 +5,7 @@
 #include "core/packed.h"
 #include "core/runtime.h"
 #include "core/tile_decoder.h"
+#include "core/trellis.h"
 #include "kernels/expand.h"
 #include "kernels/isa.h"
 #include "tflite_smart.h"
@@ -88,6 +89,18 @@ Status Encode(const tfs_coding* coding, const int8_t* ids, uint64_t num_ids, uin
   return EncodeTile(settings, ids, num_ids, tile, tile_bytes);
 }
 
+Status Round(const tfs_trellis_block* block, uint8_t* states, int8_t* ids, int8_t* values) {
+  if (block->num_columns < 1 || block->num_columns > kMaxTrellisColumns) {
+    return MakeError(Code::kInvalidArgument, "num_columns must be 1..%u. Received: num_columns=%u.", kMaxTrellisColumns, block->num_columns);
+  }
+  for (uint32_t n = 0; n < block->num_channels; ++n) {
+    if (states[n] >= kTrellisStates) return MakeError(Code::kInvalidArgument, "states must be 0..7. Received: states[%u]=%u.", n, states[n]);
+  }
+  RoundBlock({block->weights, block->asked, block->matrix, block->importance, block->num_channels, block->num_columns, block->dependent != 0}, states, ids,
+             values);
+  return Status();
+}
+
 struct IsaNames {
   char text[64] = "";
   IsaNames() {
@@ -160,6 +173,10 @@ TFS_EXPORT uint64_t tfs_encode_bound(const tfs_coding* coding, uint64_t num_ids)
 TFS_EXPORT int32_t tfs_encode_tile(const tfs_coding* coding, const int8_t* ids, uint64_t num_ids, uint8_t* tile, uint64_t capacity,
                                    uint64_t* tile_bytes, tfs_error* error) {
   return Report(Encode(coding, ids, num_ids, tile, capacity, tile_bytes), error);
+}
+
+TFS_EXPORT int32_t tfs_round_block(const tfs_trellis_block* block, uint8_t* states, int8_t* ids, int8_t* values, tfs_error* error) {
+  return Report(Round(block, states, ids, values), error);
 }
 
 }  // extern "C"

@@ -24,13 +24,16 @@ constexpr uint32_t kStateBytes = 2 * kLanes;
 constexpr uint32_t kMaxElements = 0x7fffffff;  // of a tensor: what a .tflite counts its bytes with
 constexpr uint8_t kMaxBitpackBits = 7;
 constexpr uint8_t kMaxRansRawBits = 4;
+constexpr uint32_t kTrellisStates = 8;  // of dependent
+// The state after an id: by state + 8 * parity. One 16-byte shuffle.
+alignas(16) constexpr uint8_t kNextState[2 * kTrellisStates] = {0, 5, 1, 6, 2, 4, 3, 7, 2, 7, 3, 4, 0, 6, 1, 5};
 constexpr uint32_t kGroupingBytes = 12;      // of smartdeal
 constexpr uint32_t kMaxGroup = 8;
 constexpr int32_t kMaxCoefficient = 15;          // |id| of the largest power of two
 constexpr uint32_t kMaxGroupedPiece = 2048;  // k that have to be taken at once for whole groups, at most
 
 enum class Codec : uint8_t { kRaw = 0, kBitpack = 1, kRans = 2, kSparse = 3 };
-enum class ValueKind : uint8_t { kInteger = 0, kUniform = 1, kMidrise = 2, kCodebook = 3, kSmartdeal = 5 };
+enum class ValueKind : uint8_t { kInteger = 0, kUniform = 1, kMidrise = 2, kCodebook = 3, kDependent = 4, kSmartdeal = 5 };
 
 // Offsets in the header.
 namespace field {

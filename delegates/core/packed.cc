@@ -42,7 +42,7 @@ Status CheckCoding(const uint8_t* h) {
   const uint8_t raw_bits = h[field::kRawBits], num_symbols = h[field::kNumSymbols], has_escape = h[field::kHasEscape];
   if (h[field::kCodec] > 3) return RuleError("codec", "0..3", h[field::kCodec]);
   const ValueKind kind = static_cast<ValueKind>(h[field::kValueKind]);
-  if (kind > ValueKind::kCodebook && kind != ValueKind::kSmartdeal) return RuleError("value_kind", "0..3 or 5", h[field::kValueKind]);
+  if (kind > ValueKind::kSmartdeal) return RuleError("value_kind", "0..5", h[field::kValueKind]);
   const Codec codec = static_cast<Codec>(h[field::kCodec]);
   const bool plain = codec == Codec::kRaw || codec == Codec::kSparse;
   if (codec == Codec::kBitpack && raw_bits > kMaxBitpackBits) return RuleError("raw_bits", "0..7 for bitpack", raw_bits);

@@ -38,8 +38,8 @@ struct PackedWeight {
   Basis basis;
   uint32_t piece_step;        // k of a panel can be taken in multiples of it: whole rows in a panel of any width, and whole groups
 
-  // Whether value(id) is the id plus a constant.
-  bool values_are_ids() const { return value_kind <= ValueKind::kMidrise; }
+  // Whether the values are int8 plus a constant: the ids, or what a PanelReader has made of those of `dependent`.
+  bool values_are_ids() const { return value_kind <= ValueKind::kMidrise || value_kind == ValueKind::kDependent; }
 
   // The most k to take at once, up to `most`; or the fewest possible where those are more.
   uint32_t piece(uint32_t most) const { return most < piece_step ? piece_step : most - most % piece_step; }

@@ -79,6 +79,14 @@ TFS_EXPORT uint64_t tfs_encode_bound(const tfs_coding* coding, uint64_t num_ids)
 TFS_EXPORT int32_t tfs_encode_tile(const tfs_coding* coding, const int8_t* ids, uint64_t num_ids, uint8_t* tile, uint64_t capacity,
                                    uint64_t* tile_bytes, tfs_error* error);
 
+/* Rounds some columns of a weight by a search through the trellis: converter/trellis.py, whose ids it equals. All arrays are contiguous;
+ * weights, asked, ids and values are [num_channels][num_columns], with 1 to 64 columns. states has one byte a channel, 0..7, and is moved on. */
+typedef struct tfs_trellis_block {
+  const float *weights, *asked, *matrix, *importance;
+  uint32_t num_channels, num_columns, dependent;
+} tfs_trellis_block;
+TFS_EXPORT int32_t tfs_round_block(const tfs_trellis_block* block, uint8_t* states, int8_t* ids, int8_t* values, tfs_error* error);
+
 /* --- Doors into a runtime */
 
 /* The external delegate, as TensorFlow Lite's external_delegate_interface.h declares it: what load_delegate(), --external_delegate_path and JNI open. Hand it

@@ -16,6 +16,9 @@ using DecodeRows = void (*)(const Coding& coding, TileState* state, size_t rows,
 // The same for two tiles of one weight in one loop: two independent chains of instructions hide each other's latency.
 using DecodeRowsPair = void (*)(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids);
 
+// Ids of `dependent` to their values, in place: `rows` rows of 32 lanes, a channel each, whose states are moved on.
+using DependentRows = void (*)(uint8_t* states, size_t rows, int8_t* ids);
+
 // Tiles of one weight in one loop, at most: 4 where there are registers enough.
 constexpr uint32_t kMaxSideBySide = 4;
 
@@ -25,6 +28,7 @@ struct DecodeKernels {
   DecodeRows sparse;
   DecodeRowsPair rans_pair;
   DecodeRowsPair rans_four;  // the same for four tiles; null where it would not be faster
+  DependentRows dependent;
 };
 
 extern const DecodeKernels kDecodeScalar;

@@ -73,6 +73,7 @@ struct Avx2 {
 
 }  // namespace
 
-extern const DecodeKernels kDecodeAvx2 = {X86<Avx2>::Bitpack, X86<Avx2>::Rans, X86<Avx2>::Sparse, X86<Avx2>::RansPair, nullptr};
+extern const DecodeKernels kDecodeAvx2 = {X86<Avx2>::Bitpack, X86<Avx2>::Rans, X86<Avx2>::Sparse, X86<Avx2>::RansPair, nullptr,
+                                             X86<Avx2>::Dependent};
 
 }  // namespace tflite_smart

@@ -32,6 +32,6 @@ struct Avx512 {
 }  // namespace
 
 extern const DecodeKernels kDecodeAvx512 = {X86<Avx512>::Bitpack, X86<Avx512>::Rans, X86<Avx512>::Sparse, X86<Avx512>::RansPair,
-                                               X86<Avx512>::RansFour};
+                                               X86<Avx512>::RansFour, X86<Avx512>::Dependent};
 
 }  // namespace tflite_smart

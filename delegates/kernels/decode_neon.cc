@@ -201,6 +201,19 @@ void RansPair(const Coding& coding, TileState* const* states, size_t rows, int8_
   SelectLoop<RansPairLoop, 5, DecodeRowsPair>(coding)(coding, states, rows, ids);
 }
 
+void Dependent(uint8_t* states, size_t rows, int8_t* ids) {
+  const uint8x16_t next = vld1q_u8(kNextState), one = vdupq_n_u8(1);
+  uint8x16_t state[2] = {vld1q_u8(states), vld1q_u8(states + 16)};
+  for (; rows > 0; --rows) {
+    for (int h = 0; h < 2; ++h, ids += 16) {
+      const uint8x16_t row = vreinterpretq_u8_s8(vld1q_s8(ids));
+      vst1q_s8(ids, vreinterpretq_s8_u8(vaddq_u8(vaddq_u8(row, row), vandq_u8(state[h], one))));
+      state[h] = LookUp(next, vorrq_u8(state[h], vshlq_n_u8(vandq_u8(row, one), 3)));
+    }
+  }
+  for (int h = 0; h < 2; ++h) vst1q_u8(states + 16 * h, state[h]);
+}
+
 void Sparse(const Coding&, TileState* state, size_t rows, int8_t* ids) {
   for (; rows > 0; --rows, ids += kLanes, state->planes += 4) {
     const uint8_t* const start = state->stream + Clamp(state->stream_read, state->stream_bytes);
@@ -214,6 +227,6 @@ void Sparse(const Coding&, TileState* state, size_t rows, int8_t* ids) {
 
 }  // namespace
 
-extern const DecodeKernels kDecodeNeon = {Bitpack, Rans, Sparse, RansPair, nullptr};
+extern const DecodeKernels kDecodeNeon = {Bitpack, Rans, Sparse, RansPair, nullptr, Dependent};
 
 }  // namespace tflite_smart

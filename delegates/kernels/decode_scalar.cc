@@ -93,6 +93,16 @@ void Sparse(const Coding&, TileState* state, size_t rows, int8_t* ids) {
   }
 }
 
+void Dependent(uint8_t* states, size_t rows, int8_t* ids) {
+  for (; rows > 0; --rows, ids += kLanes) {
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      const uint32_t id = static_cast<uint8_t>(ids[lane]), state = states[lane];
+      ids[lane] = static_cast<int8_t>(2 * id + (state & 1));
+      states[lane] = kNextState[state + 8 * (id & 1)];
+    }
+  }
+}
+
 void RansPair(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids) {
   Rans(coding, states[0], rows, ids[0]);
   Rans(coding, states[1], rows, ids[1]);
@@ -100,6 +110,6 @@ void RansPair(const Coding& coding, TileState* const* states, size_t rows, int8_
 
 }  // namespace
 
-extern const DecodeKernels kDecodeScalar = {Bitpack, Rans, Sparse, RansPair, nullptr};
+extern const DecodeKernels kDecodeScalar = {Bitpack, Rans, Sparse, RansPair, nullptr, Dependent};
 
 }  // namespace tflite_smart

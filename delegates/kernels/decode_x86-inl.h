@@ -210,6 +210,17 @@ struct X86 {
     SelectLoop<RansPairLoop, 5, DecodeRowsPair>(coding)(coding, states, rows, ids);
   }
 
+  static void Dependent(uint8_t* states, size_t rows, int8_t* ids) {
+    const __m256i next = Broadcast(kNextState), one = _mm256_set1_epi8(1);
+    __m256i state = LoadIds(states);
+    for (; rows > 0; --rows, ids += kLanes) {
+      const __m256i row = LoadIds(ids);
+      StoreIds(_mm256_add_epi8(_mm256_add_epi8(row, row), _mm256_and_si256(state, one)), ids);
+      state = _mm256_shuffle_epi8(next, _mm256_or_si256(state, _mm256_slli_epi16(_mm256_and_si256(row, one), 3)));
+    }
+    StoreIds(state, states);
+  }
+
   static void Sparse(const Coding&, TileState* state, size_t rows, int8_t* ids) {
     const uint8_t* planes = state->planes;
     size_t stream_read = state->stream_read;

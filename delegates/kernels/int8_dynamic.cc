@@ -85,7 +85,8 @@ bool IsDynamicInt8(const PackedWeight& weight, const ConvGeometry& g) {
   if (depthwise || MaxGroupsPerPanel(g) > kInt8MaxGemmGroups || weight.channel_elements > kMaxK) return false;
   switch (weight.value_kind) {
     case ValueKind::kInteger:
-    case ValueKind::kUniform: return true;
+    case ValueKind::kUniform:
+    case ValueKind::kDependent: return true;
     case ValueKind::kMidrise: return OddIntegersFit(weight);
     case ValueKind::kCodebook:
     case ValueKind::kSmartdeal: return false;

@@ -45,8 +45,15 @@ Status PanelReader::BeginPanel() {
     TFS_RETURN_IF_ERROR(decoder_.Start(*weight_, panel_ / weight_->panels_per_tile));
     in_tile_ = true;
   }
-  if (left_ == 0) left_ = weight_->channel_elements;
+  if (left_ == 0) {
+    left_ = weight_->channel_elements;
+    std::memset(states_, 0, sizeof(states_));
+  }
   return Status();
+}
+
+void PanelReader::ToValues(uint32_t count, int8_t* ids) {
+  if (weight_->value_kind == ValueKind::kDependent) ActiveIsa().decode->dependent(states_, count, ids);
 }
 
 Status PanelReader::EndPiece(uint32_t count) {
@@ -65,6 +72,7 @@ Status PanelReader::ReadIds(uint32_t count, int8_t* ids) {
   const uint32_t width = weight_->panel_width(panel_);
   TFS_RETURN_IF_ERROR(decoder_.Next((static_cast<uint64_t>(count) * width + kLanes - 1) / kLanes, ids));
   if (width != kLanes) Spread(count, width, ids);
+  ToValues(count, ids);
   return EndPiece(count);
 }
 
@@ -116,7 +124,10 @@ Status PanelReader::ReadIdsSideBySide(PanelReader* const* readers, uint32_t num_
     whole &= readers[i]->weight_->panel_width(readers[i]->panel_) == kLanes;
   }
   if (whole) TFS_RETURN_IF_ERROR(TileDecoder::NextSideBySide(decoders, num_readers, count, ids));
-  for (uint32_t i = 0; i < num_readers; ++i) TFS_RETURN_IF_ERROR(whole ? readers[i]->EndPiece(count) : readers[i]->ReadIds(count, ids[i]));
+  for (uint32_t i = 0; i < num_readers; ++i) {
+    if (whole) readers[i]->ToValues(count, ids[i]);
+    TFS_RETURN_IF_ERROR(whole ? readers[i]->EndPiece(count) : readers[i]->ReadIds(count, ids[i]));
+  }
   return Status();
 }
 

@@ -25,7 +25,8 @@ class PanelReader {
   // values: room for count * 32. Only value(id): scales belong to the epilogue.
   Status Read(uint32_t count, int8_t* ids, float* values);
 
-  // The ids themselves; count is at most kMaxChunk, and a multiple of 32 suffices. Lanes past a narrow panel's width hold 0.
+  // The ids themselves, of `dependent` the values; count is at most kMaxChunk, and a multiple of 32 suffices. Lanes past a narrow
+  // panel's width hold 0.
   Status ReadIds(uint32_t count, int8_t* ids);
 
   // ReadIds() and Read() of up to kMaxSideBySide readers that stand at the same k of different tiles of one weight: the decoder is faster
@@ -36,6 +37,7 @@ class PanelReader {
  private:
   Status BeginPanel();
   Status EndPiece(uint32_t count);
+  void ToValues(uint32_t count, int8_t* ids);
   void ToFloats(const int8_t* ids, uint32_t count, float* values) const;
   void MixGroups(uint32_t panel, uint32_t first_k, uint32_t count, float* values) const;
 
@@ -43,6 +45,7 @@ class PanelReader {
   const PackedWeight* weight_ = nullptr;
   uint32_t panel_ = 0;
   uint32_t left_ = 0;  // k that the panel has left
+  alignas(32) uint8_t states_[kLanes] = {};  // of `dependent`
   bool in_tile_ = false;
 };
 

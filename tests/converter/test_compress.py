@@ -31,15 +31,15 @@ def test_matrix_order(shape, axis):
 
 @pytest.mark.parametrize("kind", ["uniform", "midrise"])
 @pytest.mark.parametrize("error", [0.01, 0.1, 0.4])
-def test_error_is_bounded_by_half_a_step(kind, error):
+def test_no_weight_is_clipped(kind, error):
     values = weights(40, 3, 3, 20)
     values[3] = 0
     values[5] *= 100
     values[7, 0, 0, 0] = 50 * np.abs(values[7]).max()  # an outlier widens its own channel only, and is not clipped
-    compressed = compress_tensor(values, 0, TensorSettings(buckets=kind, relative_error=error, taps=0))
+    compressed = compress_tensor(values, 0, TensorSettings(buckets=kind, relative_error=error, taps=None))
     expanded = expand_blob(compressed.blob, values.shape, 0)
     scales = PackedWeight.from_bytes(compressed.blob).scales
-    bound = 0.5 * scales[:, None] * (1 + 1e-5)  # two float32 roundings of numbers up to 128 steps
+    bound = scales[:, None] * (1 + 1e-5)  # two float32 roundings of numbers up to 128 steps; the trellis takes the second nearest where the nearest lies outside
     assert np.all(np.abs(to_matrix(values - expanded, 0)) <= bound + 1e-30)
     assert compressed.max_error == pytest.approx(np.abs(values - expanded).max(), rel=1e-5)
     measured = np.sqrt(np.square(values - expanded).sum() / np.square(values).sum())
@@ -156,7 +156,7 @@ def test_truncation_is_an_error(length):
 
 
 RULES = [
-    ("magic", 0, b"XFSW"), ("version", 4, b"\1"), ("codec", 5, b"\7"), ("value_kind", 6, b"\4"), ("raw_bits", 7, b"\5"), ("num_symbols", 9, b"\1"),
+    ("magic", 0, b"XFSW"), ("version", 4, b"\1"), ("codec", 5, b"\7"), ("value_kind", 6, b"\6"), ("raw_bits", 7, b"\5"), ("num_symbols", 9, b"\1"),
     ("num_symbols", 9, b"\x11"), ("has_escape", 10, b"\2"), ("reserved", 11, b"\1"), ("num_channels", 12, bytes(4)), ("channel_elements", 16, bytes(4)),
     ("inner_elements", 20, struct.pack("<I", 7)), ("panels_per_tile", 24, bytes(4)), ("panels_per_tile", 24, struct.pack("<I", 4)),
     ("frequencies", HEADER_BYTES, b"\0"), ("scales", HEADER_BYTES + 16, struct.pack("<f", float("nan"))),
@@ -189,23 +189,3 @@ def test_the_smallest_codec_wins():
     size = {name: len(compress.pack(Quantized(ids, "integer"), 512, TensorSettings(codecs=(name,))).to_bytes()) for name in ("raw", "bitpack", "rans", "sparse")}
     assert compress.pack(Quantized(ids, "integer"), 512).codec == min(size, key=size.get) == "rans"
     assert compress.pack(Quantized(ids, "integer"), 512, TensorSettings(objective="latency")).codec == "bitpack"
-
-
-@pytest.mark.parametrize(("taps", "shape"), [(9, (40, 3, 3, 24)), (1, (40, 300)), (9, (1, 3, 3, 40))])
-@pytest.mark.parametrize("kind", ["uniform", "midrise"])
-def test_balanced_errors_cancel(kind, taps, shape):
-    """Per output and input channel the errors sum to within a step (half of it, and the same again from the carry); a moved weight errs by at most one step."""
-    values = weights(*shape)
-    axis = 3 if shape[0] == 1 else 0
-    matrix = to_matrix(values, axis)
-    plain, balanced = (
-        compress_tensor(values, axis, TensorSettings(buckets=kind, relative_error=0.2, taps=t)) for t in (0, taps)
-    )
-    scales = PackedWeight.from_bytes(balanced.blob).scales
-    error = [(matrix - to_matrix(expand_blob(c.blob, shape, axis), axis)) / scales[:, None] for c in (plain, balanced)]
-    groups = matrix.shape[1] // taps if taps > 1 else 1
-    sums = [np.abs(e.reshape(len(e), -1, groups).sum(axis=1)).max() for e in error]
-    assert sums[1] <= 1.01 < sums[0]
-    assert np.abs(error[1]).max() <= 1.0 + 1e-4
-    assert np.abs(error[1].sum(axis=1)).max() <= 0.51, "the carry keeps the whole channel within half a step"
-    assert np.square(error[1]).mean() < 1.35 * np.square(error[0]).mean(), "moving weights at the edge of their bucket costs little"

@@ -170,7 +170,7 @@ def test_every_flipped_byte_is_found(codec):
 
 @pytest.mark.parametrize(
     "position, value, name",
-    [(0, ord("X"), "magic"), (4, 1, "version"), (5, 4, "codec"), (6, 4, "value_kind"), (7, 5, "raw_bits"), (9, 17, "num_symbols"),
+    [(0, ord("X"), "magic"), (4, 1, "version"), (5, 4, "codec"), (6, 6, "value_kind"), (7, 5, "raw_bits"), (9, 17, "num_symbols"),
      (9, 1, "num_symbols"), (10, 2, "has_escape"), (11, 1, "reserved"), (12, 0, "num_channels"), (16, 0, "channel_elements"),
      (20, 3, "inner_elements"), (20, 0, "inner_elements"), (24, 0, "panels_per_tile"), (24, 4, "panels_per_tile"), (28, 1, "size")],
 )  # fmt: skip

@@ -62,7 +62,7 @@ def test_more_panels_than_a_batch(rng, isa):
 
 
 @pytest.mark.parametrize("codec", ["raw", "bitpack", "rans", "sparse"])
-@pytest.mark.parametrize("value_kind", ["uniform", "midrise", "codebook"])
+@pytest.mark.parametrize("value_kind", ["uniform", "midrise", "codebook", "dependent"])
 def test_codecs_and_values(rng, isa, codec, value_kind):
     weight = models.random_weight(rng, (41, 3, 3, 40), 0, codec=codec, value_kind=value_kind)
     check_conv(rng, (2, 4, 4, 40), (41, 3, 3, 40), weight=weight)
@@ -147,7 +147,7 @@ def check_fully_connected(rng, x_shape, n, k, keep_num_dims, with_bias):
     reference.assert_close(got, expected.reshape(shape), magnitude.reshape(shape), k)
 
 
-@pytest.mark.parametrize("value_kind", ["integer", "uniform", "midrise", "codebook"])
+@pytest.mark.parametrize("value_kind", ["integer", "uniform", "midrise", "codebook", "dependent"])
 @pytest.mark.parametrize("shape, axis", [((1,), 0), ((70, 3, 3, 5), 0), ((1, 3, 3, 70), 3), ((4, 33, 7), 1), ((3, 2, 40, 17), 2), ((700, 40), 1), ((40, 700), 0), ((31, 9), 0)])
 def test_expand_is_exact(rng, isa, shape, axis, value_kind):
     panels_per_tile = 2 if shape[axis] > 32 else 1
