@@ -25,6 +25,8 @@ _HOMES = {
     "load_model": "tflite_smart.wrap",
     "smart_weights": "tflite_smart.wrap",
     "WrapConfig": "tflite_smart.config",
+    "summary": "tflite_smart.describe",
+    "CompressionLog": "tflite_smart.callbacks",
 }
 
 __all__ = ["__version__", *_HOMES]

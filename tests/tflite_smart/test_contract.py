@@ -288,3 +288,15 @@ def test_recipes_choose_by_class_and_name():
     recipe = {"global_config": {"name": "prune", "sparsity": 0.5}, "op_type_configs": {"Dense": {"name": "prune", "sparsity": 0.25}}, "op_name_configs": {"^head/": None}, "min_weight_elements": 64}
     chosen = {weight.weight_path: weight.methods[0].sparsity.target_sparsity for weight in smart_weights(ts.smart_wrap(small_model(), recipe))}
     assert chosen == {"conv/kernel": 0.5, "depthwise/kernel": 0.5, "hidden/kernel": 0.25}
+
+
+def test_summary_and_logs(tmp_path, capsys):
+    x, y = data()
+    wrapped = wrapped_model([Prune(0.5), Quantize(4)])
+    history = wrapped.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[ts.CompressionLog(), keras.callbacks.CSVLogger(tmp_path / "log.csv")]).history
+    assert abs(history["sparsity/conv/kernel"][-1] - np.mean(ts.strip(wrapped).get_weights()[0] == 0)) < 1e-6
+    assert 0.5 < history["bits/hidden/kernel"][-1] < 4 and 0 < history["error/head/kernel"][-1] < 1
+    assert {"sparsity/conv/kernel", "bits/hidden/kernel"} <= set((tmp_path / "log.csv").read_text().splitlines()[0].split(","))
+    ts.summary(wrapped)
+    printed = capsys.readouterr().out
+    assert "depthwise/kernel" in printed and "prune, quantize" in printed
