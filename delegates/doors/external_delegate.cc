@@ -2,8 +2,9 @@
 //
 // READ FIRST
 // * We claim the custom ops TFLiteSmart.* and nothing else: the rest still goes to XNNPACK, which the interpreter applies after us.
-// * Every node is claimed on its own. A partition of several nodes would have to bring its own memory for what lies between
-//   them; so all activations stay in the runtime's arena, where they share memory with everyone else's.
+// * Every node is claimed on its own, with the neighbours that it can take over without memory of its own (neighbours.h). Larger
+//   partitions would have to bring memory for what lies between their nodes; so all activations stay in the runtime's arena, where
+//   they share memory with everyone else's.
 // * The claimed nodes keep running when shapes change (kDelegateAllowsDynamicTensors); otherwise a resized input would take
 //   the delegate away and leave custom ops that nobody knows.
 #include <cstdlib>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "doors/kernel.h"
+#include "doors/neighbours.h"
 #include "doors/op.h"
 #include "doors/tflite_abi.h"
 #include "kernels/isa.h"
@@ -36,12 +38,21 @@ struct DelegateData {
   std::unique_ptr<Runtime> runtime;  // made by the first interpreter that uses the delegate
 };
 
+bool IsOurs(const tfl::Registration& registration) {
+  return registration.builtin_code == tfl::kBuiltinCustom && registration.custom_name != nullptr &&
+         std::strncmp(registration.custom_name, kOpPrefix, sizeof(kOpPrefix) - 1) == 0;
+}
+
 void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
   const auto* params = reinterpret_cast<const tfl::DelegateParams*>(buffer);
   auto* data = static_cast<DelegateData*>(params->delegate->data);
   tfl::Node* node = nullptr;
   tfl::Registration* registration = nullptr;
-  if (context->GetNodeAndRegistration(context, params->nodes_to_replace->data[0], &node, &registration) != tfl::kOk) return tfl::InitFailed();
+  for (int i = 0; i < params->nodes_to_replace->size; ++i) {
+    if (context->GetNodeAndRegistration(context, params->nodes_to_replace->data[i], &node, &registration) != tfl::kOk) return tfl::InitFailed();
+    if (IsOurs(*registration)) break;
+  }
+  if (!IsOurs(*registration)) return tfl::InitFailed();
   std::unique_ptr<Kernel> kernel(new (std::nothrow) Kernel);
   if (kernel == nullptr) return tfl::InitFailed();
   kernel->op = MakeOp(registration->custom_name);
@@ -49,6 +60,7 @@ void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
   kernel->weight_name = WeightName(*context, *node);
   if (kernel->op == nullptr) return tfl::InitFailed();
   if (Report(context, *kernel, kernel->op->Init(context, *node, data->runtime.get())) != tfl::kOk) return tfl::InitFailed();
+  if (Report(context, *kernel, AbsorbNeighbours(context, *params->nodes_to_replace, kernel->op.get())) != tfl::kOk) return tfl::InitFailed();
   return kernel.release();
 }
 
@@ -69,13 +81,14 @@ bool CheckContext(tfl::Context* context) {
   constexpr size_t kMaxTensors = size_t{1} << 26;
   return context != nullptr && context->impl != nullptr && context->GetExecutionPlan != nullptr && context->ResizeTensor != nullptr &&
          context->ReportError != nullptr && context->GetNodeAndRegistration != nullptr &&
-         context->ReplaceNodeSubsetsWithDelegateKernels != nullptr && context->tensors_size < kMaxTensors &&
+         context->ReplaceNodeSubsetsWithDelegateKernels != nullptr && context->PreviewDelegatePartitioning != nullptr &&
+         context->tensors_size < kMaxTensors &&
          (context->tensors_size == 0 || context->tensors != nullptr) && context->recommended_num_threads >= -1 &&
          context->recommended_num_threads < (1 << 20);
 }
 
-// The nodes to claim; an error for a TFLiteSmart op that this library doesn't know.
-tfl::Status FindNodes(tfl::Context* context, std::vector<int>* nodes) {
+// Our nodes; an error for a TFLiteSmart op that this library doesn't know.
+tfl::Status FindNodes(tfl::Context* context, std::vector<Claim>* claims) {
   tfl::IntArray* plan = nullptr;
   if (context->GetExecutionPlan(context, &plan) != tfl::kOk || plan == nullptr) return tfl::kError;
   for (int i = 0; i < plan->size; ++i) {
@@ -83,15 +96,14 @@ tfl::Status FindNodes(tfl::Context* context, std::vector<int>* nodes) {
     tfl::Registration* registration = nullptr;
     const int index = plan->data[i];
     if (context->GetNodeAndRegistration(context, index, &node, &registration) != tfl::kOk) return tfl::kError;
-    if (registration->builtin_code != tfl::kBuiltinCustom || registration->custom_name == nullptr) continue;
-    if (std::strncmp(registration->custom_name, kOpPrefix, sizeof(kOpPrefix) - 1) != 0) continue;
+    if (!IsOurs(*registration)) continue;
     // No look at the version: the runtime says 1 for every custom op it doesn't know itself. An op that changes gets another name.
     if (MakeOp(registration->custom_name) == nullptr) {
       context->ReportError(context, "TFLite Smart delegate: op must be one of %s. Received: %s. Install a newer tflite_smart.", OpNames(),
                            registration->custom_name);
       return tfl::kError;
     }
-    nodes->push_back(index);
+    claims->push_back({index});
   }
   return tfl::kOk;
 }
@@ -112,8 +124,8 @@ tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
   if (data->runtime == nullptr) return tfl::kError;
 
   // Found before anything is replaced: the plan changes under us with every claimed node.
-  std::vector<int> nodes;
-  if (FindNodes(context, &nodes) != tfl::kOk) return tfl::kError;
+  std::vector<Claim> claims;
+  if (FindNodes(context, &claims) != tfl::kOk || FindNeighbours(context, &claims) != tfl::kOk) return tfl::kError;
   tfl::Registration registration = {};
   registration.init = KernelInit;
   registration.free = KernelFree;
@@ -121,9 +133,9 @@ tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
   registration.invoke = KernelInvoke;
   registration.custom_name = "TFLiteSmartDelegate";
   registration.version = 1;
-  for (const int node : nodes) {
-    const tfl::IntArray one = {1, {node}};
-    const tfl::Status status = context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, &one, delegate);
+  for (const Claim& claim : claims) {
+    const NodeList nodes = {claim.pad, claim.node, claim.add};
+    const tfl::Status status = context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, nodes.get(), delegate);
     if (status != tfl::kOk) return status;
   }
   return tfl::kOk;

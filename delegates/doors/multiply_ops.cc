@@ -68,8 +68,20 @@ class MultiplyOp : public Op {
       TFS_RETURN_IF_ERROR(ReadShape(tensor, integer(context) ? tfl::kInt32 : tfl::kFloat32, "bias", &bias));
       TFS_RETURN_IF_ERROR(CheckMemory(tensor, bias, "bias"));
     }
-    return integer(context) ? RunInt8(*Input(context, kX), tensor, *Output(context)) 
-                            : RunFloat(*Input(context, kX), tensor, *Output(context));
+    if (integer(context)) return RunInt8(*Input(context, kX), tensor, *Output(context));
+    TFS_RETURN_IF_ERROR(RunFloat(*Input(context, kX), tensor, *Output(context)));
+    return residual_ < 0 ? Status() : AddResidual(context->tensors[residual_], y, *Output(context));
+  }
+
+  void AbsorbPad(int x, const Padding& padding) override {
+    SetInput(kX, x);
+    padding_ = padding;
+  }
+
+  void AbsorbAdd(const tfl::Node& add, Activation activation) override {
+    residual_ = add.inputs->data[add.inputs->data[0] == output() ? 1 : 0];
+    residual_activation_ = activation;
+    SetOutput(add.outputs->data[0]);
   }
 
  protected:
@@ -79,6 +91,7 @@ class MultiplyOp : public Op {
 
   ConvGeometry geometry_ = {};
   Activation activation_ = Activation::kNone;
+  Padding padding_ = {};
   bool in_int8_ = false;  // float activations are multiplied as int8 where the kernels can
 
  private:
@@ -106,6 +119,17 @@ class MultiplyOp : public Op {
     return in_int8_ && IsDynamicInt8(weight, geometry_) ? RunDynamicInt8Conv2D(runtime_, layer) : RunConv2D(runtime_, layer);
   }
 
+  Status AddResidual(const tfl::Tensor& residual, const Shape& y, const tfl::Tensor& output) {
+    Shape shape;
+    TFS_RETURN_IF_ERROR(ReadShape(&residual, tfl::kFloat32, "residual", &shape));
+    if (!(shape == y)) {
+      return MakeError(Code::kUnsupported, "residual shape must be that of the output, %lld elements. Received: %lld elements. Give all inputs "
+                       "of the model the same batch.", static_cast<long long>(y.elements()), static_cast<long long>(shape.elements()));
+    }
+    TFS_RETURN_IF_ERROR(CheckMemory(&residual, shape, "residual"));
+    return AddTo(runtime_, residual.data.f, shape.elements(), residual_activation_, output.data.f);
+  }
+
   Status RunInt8(const tfl::Tensor& x, const tfl::Tensor* bias, const tfl::Tensor& y) {
     FixedInt8 layer = {};
     quantization_.Fill(&layer);
@@ -117,6 +141,8 @@ class MultiplyOp : public Op {
 
   Int8Quantization quantization_;
   WeightScales float_scales_;
+  int residual_ = -1;  // tensor that is added to the output
+  Activation residual_activation_ = Activation::kNone;
 };
 
 class Conv2DOp : public MultiplyOp {
@@ -136,7 +162,7 @@ class Conv2DOp : public MultiplyOp {
     TFS_RETURN_IF_ERROR(options.Int("filter_w", 1, kMaxInt, &g.filter_width));
     int padding;
     TFS_RETURN_IF_ERROR(options.Choice("padding", kPaddings, &padding));
-    same_padding_ = padding == 1;
+    padding_.same = padding == 1;
     g.filter_in = 1;
     if (depthwise_) {
       TFS_RETURN_IF_ERROR(options.Int("depth_multiplier", 1, kMaxInt, &depth_multiplier_));
@@ -167,7 +193,7 @@ class Conv2DOp : public MultiplyOp {
     g.in_height = x.dims[1];
     g.in_width = x.dims[2];
     g.in_channels = channels;
-    if (!SetOutputSize(same_padding_, &g)) {
+    if (!SetOutputSize(padding_, &g)) {
       return MakeError(Code::kInvalidArgument, "input must be at least as large as the filter, %d x %d. Received: %d x %d.", g.filter_height,
                        g.filter_width, g.in_height, g.in_width);
     }
@@ -181,7 +207,6 @@ class Conv2DOp : public MultiplyOp {
 
  private:
   const bool depthwise_;
-  bool same_padding_ = false;
   int32_t depth_multiplier_ = 1;
 };
 

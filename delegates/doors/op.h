@@ -11,6 +11,7 @@
 #include "core/runtime.h"
 #include "doors/flexbuffer_reader.h"
 #include "doors/tflite_abi.h"
+#include "kernels/conv2d.h"
 
 namespace tflite_smart {
 
@@ -42,6 +43,10 @@ class Op {
   virtual Status Prepare(tfl::Context* context) = 0;
   Status Run(tfl::Context* context);
 
+  // After Init(), for ops that neighbours.h finds neighbours for: x and its padding, or an ADD of the output and a residual.
+  virtual void AbsorbPad(int, const Padding&) {}
+  virtual void AbsorbAdd(const tfl::Node&, Activation) {}
+
  protected:
   virtual Status Invoke(tfl::Context* context) = 0;
 
@@ -53,6 +58,10 @@ class Op {
   // An input that must be there / the output. A missing optional one is null.
   tfl::Tensor* Input(tfl::Context* context, int i) const;
   tfl::Tensor* Output(tfl::Context* context) const { return &context->tensors[output_]; }
+
+  void SetInput(int i, int tensor) { inputs_[i] = tensor; }
+  void SetOutput(int tensor) { output_ = tensor; }
+  int output() const { return output_; }
 
   PackedWeight weight_;
   Runtime* runtime_ = nullptr;

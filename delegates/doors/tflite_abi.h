@@ -29,6 +29,7 @@ constexpr int64_t kDelegateAllowsDynamicTensors = 1;
 
 struct Context;
 struct Delegate;
+struct DelegateParams;
 
 // `size` ints follow. ResizeTensor takes one that malloc() made and frees it.
 struct IntArray {
@@ -112,6 +113,11 @@ struct Context {
   Status (*ReplaceNodeSubsetsWithDelegateKernels)(Context* context, Registration registration, const IntArray* nodes,
                                                   Delegate* delegate);
   int recommended_num_threads;
+  void* unused_before[2];  // of which we call none
+  bool allow_fp32_relax_to_fp16;
+  void* unused[6];
+  // What ReplaceNodeSubsetsWithDelegateKernels would make of the nodes; `partitions` lives until the next call.
+  Status (*PreviewDelegatePartitioning)(Context* context, const IntArray* nodes, DelegateParams** partitions, int* count);
 };
 
 // What init() of a delegate's kernel gets as its `buffer`.
@@ -160,6 +166,7 @@ static_assert(offsetof(Context, tensors) == Layout(16, 8), "");
 static_assert(offsetof(Context, ReportError) == Layout(40, 20), "");
 static_assert(offsetof(Context, ReplaceNodeSubsetsWithDelegateKernels) == Layout(64, 32), "");
 static_assert(offsetof(Context, recommended_num_threads) == Layout(72, 36), "");
+static_assert(offsetof(Context, PreviewDelegatePartitioning) == Layout(152, 76), "");
 static_assert(sizeof(DelegateParams) == Layout(32, 16), "");
 static_assert(offsetof(Delegate, Prepare) == Layout(8, 4), "");
 static_assert(sizeof(Delegate) >= Layout(56, 32), "");

@@ -155,23 +155,24 @@ void MultiplyGemm(const void* context, const Batch& batch, Scratch* scratch) {
 }
 
 // One axis of TFLite's ComputePaddingHeightWidth. False if there is no output.
-bool OutputSize(bool same_padding, int32_t in, int32_t filter, int32_t stride, int32_t dilation, int32_t* out, int32_t* pad) {
+bool OutputSize(bool same, int32_t before, int32_t after, int32_t in, int32_t filter, int32_t stride, int32_t dilation, int32_t* out, int32_t* pad) {
   constexpr int64_t kMax = 1 << 30;  // so that no coordinate below overflows an int32
   const int64_t reach = static_cast<int64_t>(filter - 1) * dilation + 1;
   if (in > kMax || stride > kMax || reach > kMax) return false;
-  const int64_t size = same_padding ? (static_cast<int64_t>(in) + stride - 1) / stride : (static_cast<int64_t>(in) + stride - reach) / stride;
+  const int64_t padded = static_cast<int64_t>(in) + before + after;
+  const int64_t size = same ? (static_cast<int64_t>(in) + stride - 1) / stride : (padded + stride - reach) / stride;
   if (size < 1) return false;
   const int64_t padding = (size - 1) * stride + reach - in;
   *out = static_cast<int32_t>(size);
-  *pad = padding > 0 ? static_cast<int32_t>(padding / 2) : 0;
+  *pad = !same ? before : padding > 0 ? static_cast<int32_t>(padding / 2) : 0;
   return true;
 }
 
 }  // namespace
 
-bool SetOutputSize(bool same_padding, ConvGeometry* g) {
-  return OutputSize(same_padding, g->in_height, g->filter_height, g->stride_height, g->dilation_height, &g->out_height, &g->pad_top) &&
-         OutputSize(same_padding, g->in_width, g->filter_width, g->stride_width, g->dilation_width, &g->out_width, &g->pad_left);
+bool SetOutputSize(const Padding& p, ConvGeometry* g) {
+  return OutputSize(p.same, p.top, p.bottom, g->in_height, g->filter_height, g->stride_height, g->dilation_height, &g->out_height, &g->pad_top) &&
+         OutputSize(p.same, p.left, p.right, g->in_width, g->filter_width, g->stride_width, g->dilation_width, &g->out_width, &g->pad_left);
 }
 
 ConvGeometry FullyConnectedGeometry(const PackedWeight& weight, int32_t rows) {
@@ -185,21 +186,36 @@ ConvGeometry FullyConnectedGeometry(const PackedWeight& weight, int32_t rows) {
   return g;
 }
 
-Epilogue PanelEpilogue(const ConvLayer& layer, uint32_t first_channel) {
+Limits LimitsOf(Activation activation) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  Epilogue e = {layer.weight->scales + first_channel, layer.bias == nullptr ? kNoBias : layer.bias + first_channel, -kInfinity, kInfinity};
-  switch (layer.activation) {
+  switch (activation) {
     case Activation::kNone: break;
-    case Activation::kRelu: e.min = 0.0f; break;
-    case Activation::kReluN1To1: e.min = -1.0f; e.max = 1.0f; break;
-    case Activation::kRelu6: e.min = 0.0f; e.max = 6.0f; break;
+    case Activation::kRelu: return {0.0f, kInfinity};
+    case Activation::kReluN1To1: return {-1.0f, 1.0f};
+    case Activation::kRelu6: return {0.0f, 6.0f};
   }
-  return e;
+  return {-kInfinity, kInfinity};
+}
+
+Epilogue PanelEpilogue(const ConvLayer& layer, uint32_t first_channel) {
+  const Limits limits = LimitsOf(layer.activation);
+  return {layer.weight->scales + first_channel, layer.bias == nullptr ? kNoBias : layer.bias + first_channel, limits.min, limits.max};
 }
 
 int32_t MaxGroupsPerPanel(const ConvGeometry& g) {
   const int32_t width = std::min(g.out_channels, static_cast<int32_t>(kLanes));
   return std::min(g.groups(), (width + g.channels_per_group() - 1) / g.channels_per_group());
+}
+
+Status AddTo(Runtime* runtime, const float* x, int64_t count, Activation activation, float* y) {
+  constexpr int64_t kMinPart = 16384, kStep = 64;  // less is not worth waking a thread
+  const Cuts cuts = Cuts::Make(count, kStep, std::min<int64_t>(runtime->threads.num_threads(), count / kMinPart));
+  const Limits limits = LimitsOf(activation);
+  return runtime->threads.ParallelFor(static_cast<size_t>(cuts.parts), [&](size_t i) {
+    const int64_t begin = cuts.Begin(static_cast<int64_t>(i)), end = cuts.Begin(static_cast<int64_t>(i) + 1);
+    ActiveIsa().f32->add_to(x + begin, static_cast<size_t>(end - begin), limits.min, limits.max, y + begin);
+    return Status();
+  });
 }
 
 Status RunConv2D(Runtime* runtime, const ConvLayer& layer) {

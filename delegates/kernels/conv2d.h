@@ -33,8 +33,14 @@ struct ConvGeometry {
   int32_t channels_per_group() const { return out_channels / groups(); }
 };
 
+// `same`: as many zeros as TFLite's SAME asks for. Otherwise so many, fewer than the filter has taps on that axis.
+struct Padding {
+  bool same;
+  int32_t top, bottom, left, right;
+};
+
 // Fills out_height, out_width, pad_top and pad_left from the rest, by TFLite's rules. False if the filter is larger than the padded image.
-bool SetOutputSize(bool same_padding, ConvGeometry* geometry);
+bool SetOutputSize(const Padding& padding, ConvGeometry* geometry);
 
 // The geometry as which FullyConnected runs: `rows` vectors of weight.channel_elements.
 ConvGeometry FullyConnectedGeometry(const PackedWeight& weight, int32_t rows);
@@ -47,6 +53,9 @@ struct ConvLayer {
   const float* x;
   float* y;
 };
+
+// y[i] = activation(y[i] + x[i]), as TFLite's ADD.
+Status AddTo(Runtime* runtime, const float* x, int64_t count, Activation activation, float* y);
 
 // The caller has checked that weight, geometry and buffers fit together.
 Status RunConv2D(Runtime* runtime, const ConvLayer& layer);

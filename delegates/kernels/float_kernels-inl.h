@@ -312,6 +312,15 @@ TFS_UNROLL
   }
 }
 
+void AddTo(const float* x, size_t count, float min, float max, float* y) {
+  const Vec low = Vec::Set(min), high = Vec::Set(max);
+  size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) Min(high, Max(low, Add(Vec::Load(y + i), Vec::Load(x + i)))).Store(y + i);
+  if (i == count) return;
+  const uint32_t rest = static_cast<uint32_t>(count - i);
+  Min(high, Max(low, Add(Vec::LoadFirst(y + i, rest), Vec::LoadFirst(x + i, rest)))).StoreFirst(y + i, rest);
+}
+
 void Dequantize(const int8_t* ids, size_t count, float offset, float* values) {
   const Vec add = Vec::Set(offset);
   for (size_t i = 0; i < count; i += kPanel) {
@@ -365,6 +374,6 @@ TFS_UNROLL
 #define TFLITE_SMART_FLOAT_KERNELS(name)                                                                                        \
   namespace tflite_smart {                                                                                                      \
   const FloatKernels name = {Vec::kGemmRows, Gemm,        Depthwise,  Lanes,           WinogradInput, WinogradFilter,          \
-                             WinogradOutput, MultiplyIds, Dequantize, Coefficients,    MixGroups,     ScaleTransposed,         \
+                             WinogradOutput, MultiplyIds, AddTo, Dequantize, Coefficients,    MixGroups,     ScaleTransposed,         \
                              ScaleRows};                                                                                       \
   }

@@ -127,6 +127,9 @@ struct FloatKernels {
   // sums[j] += a[i] * (ids[i * 32 + j] + offset), for j < 32 and i < k: one row of A with weights that nobody else needs.
   void (*multiply_ids)(const int8_t* ids, const float* a, size_t k, float offset, float* sums);
 
+  // y[i] = clamp(y[i] + x[i]).
+  void (*add_to)(const float* x, size_t count, float min, float max, float* y);
+
   // values[i] = ids[i] + offset. Exact. May write up to the next multiple of 32 values.
   void (*dequantize)(const int8_t* ids, size_t count, float offset, float* values);
 
