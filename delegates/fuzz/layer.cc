@@ -238,7 +238,7 @@ Result Run(const Layer& layer, const Input& rest) {
   const std::unique_ptr<Op> op = MakeOp(kOps[layer.op]);
   Status status = op->Init(runtime.context(), node, layer.weight.size() % 8 == 0 ? &shared : &alone);
   if (status.ok()) status = op->Prepare(runtime.context());
-  if (status.ok()) status = op->Invoke(runtime.context());
+  if (status.ok()) status = op->Run(runtime.context());
   std::free(node.inputs);
   std::free(node.outputs);
   result.good = status.ok();
