@@ -1,8 +1,7 @@
 """Models and what this machine computes with them: the emulated one must come to the same.
 
-A case is NAME.tflite and NAME.npz: arrays `input_0 ...` and `output_0 ...` in the model's order, and `tolerance_0 ...`. All runs are without XNNPACK, whose
-float sums and integer rounding are those of the processor. LiteRT's own integer kernels round differently on Arm too: beside a trained model lies
-NAME.plain, the same weights without our ops, and its outputs `plain_0 ...`.
+A case is NAME.tflite and NAME.npz: arrays `input_0 ...` and `output_0 ...` in the model's order, and `tolerance_0 ...`: 0 for integers, which must be equal.
+All runs are without XNNPACK and on LiteRT's reference kernels (running.py).
 """
 
 from pathlib import Path
@@ -10,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 import tflite_smart as ts
+from tests.arm64.running import invoke, reference_interpreter
 from tests.delegates import models
 from tests.tflite_smart.conftest import build_model
 from tflite_smart.arrays import random_inputs
-from tflite_smart.converter.expand import expand
 from tflite_smart.delegates import native
-from tflite_smart.runner import Runner
 
 SEED = 5
 # Instruction sets add in different orders. How far that moves the outputs of this very model is measured here, between all of this machine's; another
@@ -26,18 +24,12 @@ SPREAD_FACTOR, RELATIVE = 8, 2.0**-18
 def make_cases(folder: Path, trained_models: Path) -> list[str]:
     """Writes all cases that are not there yet; returns their names."""
     folder.mkdir(parents=True, exist_ok=True)
-    names, with_plain = [], trained(trained_models)
-    for name, make in {**hand_built(), **with_plain}.items():
-        names.append(name)
+    makers = {**hand_built(), **trained(trained_models)}
+    for name, make in makers.items():
         if not (folder / f"{name}.npz").exists():
             make(folder / f"{name}.tflite")
-            arrays = reference(folder / f"{name}.tflite")
-            if name in with_plain:
-                expand(folder / f"{name}.tflite", folder / f"{name}.plain")
-                plain = reference(folder / f"{name}.plain")
-                arrays.update({key.replace("output", "plain"): a for key, a in plain.items() if key.startswith("output")})
-            np.savez(folder / f"{name}.npz", **arrays)
-    return names
+            np.savez(folder / f"{name}.npz", **reference(folder / f"{name}.tflite"))
+    return list(makers)
 
 
 def hand_built() -> dict:
@@ -64,8 +56,10 @@ def hand_built() -> dict:
 
 
 def trained(folder: Path) -> dict:
-    """The trained .tflite models, where they are."""
-    return {path.stem: lambda out, path=path: convert(str(path), out) for path in sorted(folder.glob("*.tflite"))}
+    """The trained models, where they are; of two files of one network the .tflite."""
+    paths = [path for kind in ("*.tflite", "*.keras", "*.h5") for path in sorted(folder.glob(kind))]
+    networks = {path.stem.removesuffix("_float").removesuffix("_fp32"): path for path in reversed(paths)}
+    return {path.stem: lambda out, path=path: convert(str(path), out) for path in networks.values()}
 
 
 def convert(model, path: Path) -> None:
@@ -75,14 +69,14 @@ def convert(model, path: Path) -> None:
 
 def reference(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a case."""
-    details = Runner(str(path), xnnpack=False).inputs
-    inputs = {name: a.reshape(d["shape"]) for d, (name, a) in zip(details, random_inputs(details, 1, SEED).items())}
+    details = reference_interpreter(path).get_input_details()
+    inputs = [a.reshape(d["shape"]) for d, a in zip(details, random_inputs(details, 1, SEED).values())]
     by_isa = []
     for isa in reversed(native.isa_names()):
         native.force_isa(isa)
-        by_isa.append(list(Runner(str(path), xnnpack=False)(inputs).values()))
+        by_isa.append(invoke(reference_interpreter(path), inputs))
     native.force_isa(None)
-    arrays = {f"input_{i}": a for i, a in enumerate(inputs.values())}
+    arrays = {f"input_{i}": a for i, a in enumerate(inputs)}
     for i, output in enumerate(by_isa[0]):
         arrays[f"output_{i}"] = output
         arrays[f"tolerance_{i}"] = np.float64(0)
