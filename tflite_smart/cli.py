@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="tflite_smart VERB --help says more about each verb.")
     parser.add_argument("--version", action="version", version=f"tflite_smart {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for add in (_convert, _inspect, _verify, _evaluate, _run, _benchmark, _expand, _delegate):
+    for add in (_convert, _inspect, _verify, _evaluate, _run, _benchmark, _expand, _report, _delegate):
         add(verbs)
     return parser
 
@@ -103,6 +103,16 @@ def _expand(verbs) -> None:
     verb = _verb(verbs, "expand", "turn a smart model back into one without custom ops", "For a device that can't load the delegate.")
     _tflite(verb)
     verb.add_argument("-o", "--output", required=True, metavar="OUT", help="path of the plain .tflite")
+    _overwrite(verb)
+
+
+def _report(verbs) -> None:
+    verb = _verb(verbs, "report", "write one HTML page: sizes, a map of the layers, the distribution of the weights", "It needs no other file and no network.")
+    _tflite(verb)
+    verb.add_argument("-o", "--output", metavar="REPORT.html", help="default: MODEL's name with the ending .html")
+    verb.add_argument("--against", metavar="ORIGINAL", help="the model it was made from: its size and its outputs are put beside")
+    verb.add_argument("--inputs", metavar="X.npz", help="for --against: one array per input, first axis = samples (default: random ones)")
+    verb.add_argument("--num-samples", type=_positive, default=16, metavar="N", help="random samples (default: %(default)s)")
     _overwrite(verb)
 
 

@@ -1,7 +1,11 @@
 """Lists what a .tflite stores: one row per constant tensor that is compressed, or could be."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+import functools
 import math
+
+import numpy as np
 
 from tflite_smart.converter.format import MAGIC, PackedWeight
 from tflite_smart.converter.model_editor import NUMPY_TYPES, Model, indices, shape, tensor_name, type_name
@@ -42,20 +46,31 @@ def inspect_model(path: str) -> list[TensorRow]:
 
     Raises: ModelFormatError: not a whole .tflite. PackedWeightError: a packed weight is damaged.
     """
+    return [row for row, _ in inspect_values(path)]
+
+
+def inspect_values(path: str) -> Iterator[tuple[TensorRow, Callable[[], np.ndarray | None]]]:
+    """Yields every row of `inspect_model` with a function that gives the tensor's values: packed ones decoded, integers as they are stored, None for types
+    without numbers. Raises: as `inspect_model`."""
     model = Model.read(path)
     weights, left_alone = find_weights(model)
     notes = {entry.name: entry.reason for entry in left_alone}
     # `convert --json` says of each why it was left; the file itself does not keep that.
     notes |= {weight.info.names[0]: "can be compressed" if not is_smart(model) else "left by the recipe, or would not shrink" for weight in weights}
-    rows, seen = [], set()
+    seen = set()
     for subgraph in model.schema.subgraphs:
         for op in subgraph.operators or ():
             for index in indices(op.inputs):
                 tensor = subgraph.tensors[index] if index >= 0 else None
                 if tensor is not None and tensor.buffer not in seen and _worth_a_line(model, op, tensor):
                     seen.add(tensor.buffer)
-                    rows.append(_row(model, subgraph, op, tensor, notes))
-    return rows
+                    yield _row(model, subgraph, op, tensor, notes), functools.partial(_values, model, op, tensor)
+
+
+def _values(model: Model, op, tensor) -> np.ndarray | None:
+    if _is_packed(model, op, tensor):
+        return PackedWeight.from_bytes(bytes(model.schema.buffers[tensor.buffer].data)).expand()
+    return model.values(tensor) if tensor.type in NUMPY_TYPES else None
 
 
 def _is_packed(model: Model, op, tensor) -> bool:

@@ -100,7 +100,6 @@ def inspect(arguments: Namespace) -> int:
 
 
 def verify(arguments: Namespace) -> int:
-    from tflite_smart.converter.verify import compare_runs
     from tflite_smart.runner import Runner
 
     with _messages_aside():
@@ -109,7 +108,7 @@ def verify(arguments: Namespace) -> int:
             data = a.named(arrays.load_arrays(arguments.inputs))
         else:
             data = arrays.random_inputs(a.inputs, arguments.num_samples, arguments.seed, arguments.input_range)
-        results = compare_runs(a.real, lambda feed: b.real(b.from_other(a, feed)), a.batches(data))
+        results = _side_by_side(a, b, data)
     good = all(r.within(arguments.tolerance) for r in results)
     if arguments.json:
         _print_json({"a": arguments.a, "b": arguments.b, "tolerance": arguments.tolerance, "within_tolerance": good,
@@ -121,6 +120,13 @@ def verify(arguments: Namespace) -> int:
         tables.print_table(f"{names[1]} against {names[0]}",
                            ["output", "max abs", "relative rms", "SNR", "cosine", "top-1 agreement", f"within {arguments.tolerance:g}"], cells)
     return 0 if good else 1
+
+
+def _side_by_side(a, b, data: dict[str, np.ndarray]) -> list:
+    """The outputs of two Runners on the same samples, compared."""
+    from tflite_smart.converter.verify import compare_runs
+
+    return compare_runs(a.real, lambda feed: b.real(b.from_other(a, feed)), a.batches(data))
 
 
 def evaluate(arguments: Namespace) -> int:
@@ -206,6 +212,32 @@ def expand(arguments: Namespace) -> int:
     else:
         tables.print_table("", ["file", "size"], [[arguments.model, tables.size(before)], [arguments.output, tables.size(after)]])
     return 0
+
+
+def report(arguments: Namespace) -> int:
+    from tflite_smart.report import make_report, render
+
+    output = arguments.output or str(Path(arguments.model).with_suffix(".html"))
+    check_output(output, arguments.overwrite)
+    if arguments.inputs and not arguments.against:
+        raise arrays.InputError("--inputs: it must come with --against. Received: no other model. Name the original model.")
+    page = render(make_report(arguments.model, _comparison(arguments) if arguments.against else None))
+    with files.whole_file(output) as file:
+        file.write(page.encode())
+    _print_json({"model": arguments.model, "report": output}) if arguments.json else print(output)
+    return 0
+
+
+def _comparison(arguments: Namespace):
+    from tflite_smart.report import Comparison
+    from tflite_smart.runner import Runner
+
+    with _messages_aside():
+        a, b = Runner(arguments.against), Runner(arguments.model)
+        data = a.named(arrays.load_arrays(arguments.inputs)) if arguments.inputs else arrays.random_inputs(a.inputs, arguments.num_samples)
+        outputs = _side_by_side(a, b, data)
+    samples = os.path.basename(arguments.inputs) if arguments.inputs else f"{arguments.num_samples} random samples"
+    return Comparison(os.path.basename(arguments.against), os.path.getsize(arguments.against), outputs, samples)
 
 
 def delegate(arguments: Namespace) -> int:

@@ -116,7 +116,7 @@ def test_bad_use(cli, arguments):
 
 # ---- bad input
 
-@pytest.mark.parametrize("verb", [["convert"], ["inspect"], ["run", "--input", "{x}", "--output", "{folder}/y.npy"], ["benchmark"],
+@pytest.mark.parametrize("verb", [["convert"], ["inspect"], ["report", "-o", "{folder}/r.html"], ["run", "--input", "{x}", "--output", "{folder}/y.npy"], ["benchmark"],
                                   ["expand", "-o", "{folder}/plain.tflite"], ["evaluate", "--data", "{x}"]], ids=lambda v: v[0])
 @pytest.mark.parametrize("kind", ["truncated", "random", "empty", "missing"])
 def test_bad_models(refused, float_model, tmp_path, x_file, verb, kind):
