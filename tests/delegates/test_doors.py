@@ -5,13 +5,16 @@ import importlib.resources
 from pathlib import Path
 import shutil
 import subprocess
+import tempfile
 
 import ai_edge_litert
 import numpy as np
 import pytest
 
+import tflite_smart as ts
 from tests.delegates import models
 from tests.delegates.running import run
+from tests.tflite_smart.conftest import build_model
 from tflite_smart.delegates import native
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,9 +82,17 @@ def sample(tmp_path_factory) -> Path:
     return program
 
 
-def test_compiled_model_from_c(sample, rng, tmp_path):
-    content = models.two_layers_model(rng)
-    x = rng.normal(size=(1, 6, 7, 5)).astype(np.float32)
+def converted_model(_) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.tflite"
+        ts.convert(build_model(), recipe={"global_config": {"relative_error": 0.03}}, output=str(path))
+        return path.read_bytes()
+
+
+@pytest.mark.parametrize("make, shape", [(models.two_layers_model, (1, 6, 7, 5)), (converted_model, (1, 8, 8, 4))], ids=["hand-built", "converted"])
+def test_compiled_model_from_c(sample, rng, tmp_path, make, shape):
+    content = make(rng)
+    x = rng.normal(size=shape).astype(np.float32)
     model, source, result = tmp_path / "m.tflite", tmp_path / "x.bin", tmp_path / "y.bin"
     model.write_bytes(content)
     x.tofile(source)
