@@ -19,9 +19,7 @@ struct Vec {
 constexpr uint32_t kGroup = 2;
 constexpr int32_t kOffset = 0;
 
-// vpunpck and vpackssdw work inside each 16 bytes: in this order the second undoes the first.
-constexpr uint8_t kOrder[32] = {0,  1,  2,  3,  8,  9,  10, 11, 4,  5,  6,  7,  12, 13, 14, 15,
-                                16, 17, 18, 19, 24, 25, 26, 27, 20, 21, 22, 23, 28, 29, 30, 31};
+constexpr bool kHalfBlocks = false;
 
 inline Vec Broadcast(const void* dword) {
   int32_t x;
@@ -33,16 +31,16 @@ inline Vec Add(Vec a, Vec b) { return {_mm256_add_epi32(a.v, b.v)}; }
 inline Vec Dot(Vec sum, Vec a, Vec b) { return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v))}; }
 inline Vec DotPair(Vec sum, Vec a, Vec b) { return Dot(sum, a, b); }
 
-inline __m256i LoadSlots(const int32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
+inline __m256i LoadChannels(const int32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
 
 struct Requantizer {
   __m256i even, odd, half, shift;
 
-  void Load(const Int8Epilogue& e, int slot) {
-    even = LoadSlots(e.multiplier + slot);
+  void Load(const Int8Epilogue& e, int channel) {
+    even = LoadChannels(e.multiplier + channel);
     odd = _mm256_srli_epi64(even, 32);
-    half = LoadSlots(e.half + slot);
-    shift = LoadSlots(e.right_shift + slot);
+    half = LoadChannels(e.half + channel);
+    shift = LoadChannels(e.right_shift + channel);
   }
 
   // Bits 31..62 of the products: in the low half after a shift for even lanes, in the high half after doubling for odd ones.
@@ -66,35 +64,29 @@ struct ByteWriter {
 
   void Write(const Vec (&y)[Vec::kBlockVecs], int8_t* to) const {
     const __m256i words = _mm256_adds_epi16(_mm256_packs_epi32(y[0].v, y[1].v), zero_point);
-    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    const __m128i mixed = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    const __m128i bytes = _mm_shuffle_epi32(mixed, 0xd8);  // vpackssdw works inside each 16 bytes
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_min_epi8(_mm_max_epi8(bytes, min), max));
   }
 };
 
 struct FloatWriter {
-  __m256 scale[2], bias[2], min, max;
-  __m256i ids[2];
+  __m256 scale, bias, min, max;
+  __m256i ids;
 
-  FloatWriter(const FloatEpilogue& e, int slot) : min(_mm256_set1_ps(e.min)), max(_mm256_set1_ps(e.max)) {
-    for (int v = 0; v < 2; ++v) {
-      scale[v] = _mm256_load_ps(e.scale + slot + v * 8);
-      bias[v] = _mm256_load_ps(e.bias + slot + v * 8);
-      ids[v] = LoadSlots(e.ids + slot + v * 8);
-    }
+  void Load(const FloatEpilogue& e, int channel) {
+    scale = _mm256_load_ps(e.scale + channel);
+    bias = _mm256_load_ps(e.bias + channel);
+    ids = LoadChannels(e.ids + channel);
+    min = _mm256_set1_ps(e.min);
+    max = _mm256_set1_ps(e.max);
   }
 
-  void Write(const Vec (&sums)[Vec::kBlockVecs], const Quantization& q, float* to) const {
-    const __m256i zero_point = _mm256_set1_epi32(q.zero_point + kOffset);
-    const __m256 row_scale = _mm256_set1_ps(q.scale);
-    __m256 y[2];
-    for (int v = 0; v < 2; ++v) {
-      const __m256 sum = _mm256_cvtepi32_ps(_mm256_sub_epi32(sums[v].v, _mm256_mullo_epi32(zero_point, ids[v])));
-      y[v] = _mm256_add_ps(_mm256_mul_ps(sum, _mm256_mul_ps(row_scale, scale[v])), bias[v]);
-      y[v] = _mm256_min_ps(max, _mm256_max_ps(min, y[v]));  // in this order a NaN survives
-    }
-    // From the order of slots to that of channels.
-    _mm256_storeu_ps(to, _mm256_permute2f128_ps(y[0], y[1], 0x20));
-    _mm256_storeu_ps(to + 8, _mm256_permute2f128_ps(y[0], y[1], 0x31));
+  void Write(Vec sum, const Quantization& q, float* to) const {
+    const __m256i zero = _mm256_mullo_epi32(_mm256_set1_epi32(q.zero_point + kOffset), ids);
+    const __m256 factor = _mm256_mul_ps(_mm256_set1_ps(q.scale), scale);
+    const __m256 y = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(sum.v, zero)), factor), bias);
+    _mm256_storeu_ps(to, _mm256_min_ps(max, _mm256_max_ps(min, y)));  // in this order a NaN survives
   }
 };
 
@@ -104,13 +96,13 @@ struct Pair {
   __m256i low, high;
 
   static Pair Load(const int8_t* a0, const int8_t* a1) {
-    const __m256i x0 = Widen(a0), x1 = Widen(a1);
-    return {_mm256_unpacklo_epi16(x0, x1), _mm256_unpackhi_epi16(x0, x1)};
+    const __m128i x0 = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a0)), x1 = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a1));
+    return {_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(x0, x1)), _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(x0, x1))};
   }
   Vec Part(int i) const { return {i == 0 ? low : high}; }
 };
 
-inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
+void Pack(const int8_t* from, size_t count, uint8_t* to) {
   size_t i = 0;
   for (; i + 16 <= count; i += 16) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 2 * i), Widen(from + i));
   for (; i < count; ++i) {
@@ -119,7 +111,7 @@ inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
   }
 }
 
-inline void QuantizeRow(const float* from, size_t count, const Quantization& q, uint8_t* to) {
+void Quantize(const float* from, size_t count, const Quantization& q, uint8_t* to) {
   const __m256 inverse = _mm256_set1_ps(q.inverse);
   const __m256i zero_point = _mm256_set1_epi16(static_cast<int16_t>(q.zero_point));
   const __m256i min = _mm256_set1_epi16(INT8_MIN), max = _mm256_set1_epi16(INT8_MAX);

@@ -21,9 +21,7 @@ struct Vec {
 constexpr uint32_t kGroup = 4;
 constexpr int32_t kOffset = 128;
 
-// vpackssdw works inside each 16 bytes: from two vectors in this order it makes 32 int16 in ascending order.
-constexpr uint8_t kOrder[32] = {0, 1, 2, 3, 8,  9,  10, 11, 16, 17, 18, 19, 24, 25, 26, 27,
-                                4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31};
+constexpr bool kHalfBlocks = true;
 
 inline Vec Broadcast(const void* dword) {
   int32_t x;
@@ -38,11 +36,11 @@ inline Vec DotPair(Vec sum, Vec a, Vec b) { return {_mm512_dpwssd_epi32(sum.v, a
 struct Requantizer {
   __m512i even, odd, half, shift;
 
-  void Load(const Int8Epilogue& e, int slot) {
-    even = _mm512_load_si512(e.multiplier + slot);
+  void Load(const Int8Epilogue& e, int channel) {
+    even = _mm512_load_si512(e.multiplier + channel);
     odd = _mm512_srli_epi64(even, 32);
-    half = _mm512_load_si512(e.half + slot);
-    shift = _mm512_load_si512(e.right_shift + slot);
+    half = _mm512_load_si512(e.half + channel);
+    shift = _mm512_load_si512(e.right_shift + channel);
   }
 
   // Bits 31..62 of the products: in the low half after a shift for even lanes, in the high half after doubling for odd ones.
@@ -65,37 +63,29 @@ struct ByteWriter {
         max(_mm256_set1_epi8(static_cast<int8_t>(e.max))) {}
 
   void Write(const Vec (&y)[Vec::kBlockVecs], int8_t* to) const {
-    const __m256i bytes = _mm512_cvtsepi16_epi8(_mm512_adds_epi16(_mm512_packs_epi32(y[0].v, y[1].v), zero_point));
+    const __m256i mixed = _mm512_cvtsepi16_epi8(_mm512_adds_epi16(_mm512_packs_epi32(y[0].v, y[1].v), zero_point));
+    const __m256i bytes = _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));  // packs works inside each 16 bytes
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_min_epi8(_mm256_max_epi8(bytes, min), max));
   }
 };
 
 struct FloatWriter {
-  __m512 scale[2], bias[2], min, max;
-  __m512i ids[2];
+  __m512 scale, bias, min, max;
+  __m512i ids;
 
-  FloatWriter(const FloatEpilogue& e, int) : min(_mm512_set1_ps(e.min)), max(_mm512_set1_ps(e.max)) {
-    for (int v = 0; v < 2; ++v) {
-      scale[v] = _mm512_load_ps(e.scale + v * 16);
-      bias[v] = _mm512_load_ps(e.bias + v * 16);
-      ids[v] = _mm512_load_si512(e.ids + v * 16);
-    }
+  void Load(const FloatEpilogue& e, int channel) {
+    scale = _mm512_loadu_ps(e.scale + channel);
+    bias = _mm512_loadu_ps(e.bias + channel);
+    ids = _mm512_loadu_si512(e.ids + channel);
+    min = _mm512_set1_ps(e.min);
+    max = _mm512_set1_ps(e.max);
   }
 
-  void Write(const Vec (&sums)[Vec::kBlockVecs], const Quantization& q, float* to) const {
-    const __m512i zero_point = _mm512_set1_epi32(q.zero_point + kOffset);
-    const __m512 row_scale = _mm512_set1_ps(q.scale);
-    __m512 y[2];
-    for (int v = 0; v < 2; ++v) {
-      const __m512 sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums[v].v, _mm512_mullo_epi32(zero_point, ids[v])));
-      y[v] = _mm512_add_ps(_mm512_mul_ps(sum, _mm512_mul_ps(row_scale, scale[v])), bias[v]);
-      y[v] = _mm512_min_ps(max, _mm512_max_ps(min, y[v]));  // in this order a NaN survives
-    }
-    // From the order of slots to that of channels.
-    const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-    const __m512i high = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
-    _mm512_storeu_ps(to, _mm512_permutex2var_ps(y[0], low, y[1]));
-    _mm512_storeu_ps(to + 16, _mm512_permutex2var_ps(y[0], high, y[1]));
+  void Write(Vec sum, const Quantization& q, float* to) const {
+    const __m512i zero = _mm512_mullo_epi32(_mm512_set1_epi32(q.zero_point + kOffset), ids);
+    const __m512 factor = _mm512_mul_ps(_mm512_set1_ps(q.scale), scale);
+    const __m512 y = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(sum.v, zero)), factor), bias);
+    _mm512_storeu_ps(to, _mm512_min_ps(max, _mm512_max_ps(min, y)));  // in this order a NaN survives
   }
 };
 
@@ -105,12 +95,15 @@ struct Pair {
   static Pair Load(const int8_t* a0, const int8_t* a1) {
     const __m512i x0 = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a0)));
     const __m512i x1 = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a1)));
-    return {_mm512_unpacklo_epi16(x0, x1), _mm512_unpackhi_epi16(x0, x1)};
+    alignas(64) static constexpr uint16_t kLow[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                                      8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+    const __m512i order = _mm512_load_si512(kLow);
+    return {_mm512_permutex2var_epi16(x0, order, x1), _mm512_permutex2var_epi16(x0, _mm512_add_epi16(order, _mm512_set1_epi16(16)), x1)};
   }
   Vec Part(int i) const { return {i == 0 ? low : high}; }
 };
 
-inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
+void Pack(const int8_t* from, size_t count, uint8_t* to) {
   for (size_t i = 0; i < count; i += 64) {
     const __mmask64 mask = count - i >= 64 ? ~__mmask64{0} : (__mmask64{1} << (count - i)) - 1;
     const __m512i bytes = _mm512_maskz_loadu_epi8(mask, from + i);
@@ -120,7 +113,7 @@ inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
 
 inline __m512i Round(__m512 x, __m512 inverse) { return _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)); }
 
-inline void QuantizeRow(const float* from, size_t count, const Quantization& q, uint8_t* to) {
+void Quantize(const float* from, size_t count, const Quantization& q, uint8_t* to) {
   const __m512 inverse = _mm512_set1_ps(q.inverse);
   const __m512i zero_point = _mm512_set1_epi32(q.zero_point + kOffset), zero_words = _mm512_set1_epi16(static_cast<int16_t>(q.zero_point + kOffset));
   // What packing inside each 16 bytes has mixed up.
@@ -162,11 +155,11 @@ void WidenRange(const float* x, size_t count, float* range) {
   range[1] = _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1]));
 }
 
-// Four rows of 32 ids, two registers, to dwords in the order of kOrder.
+// Four rows of 32 ids, two registers, to dwords.
 void PackPanel(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) {
   alignas(64) uint8_t index[2][64];
   for (int s = 0; s < 32; ++s) {
-    for (int k = 0; k < 4; ++k) index[s / 16][s % 16 * 4 + k] = static_cast<uint8_t>(k * 32 + kOrder[s]);
+    for (int k = 0; k < 4; ++k) index[s / 16][s % 16 * 4 + k] = static_cast<uint8_t>(k * 32 + s);
   }
   const __m512i index0 = _mm512_load_si512(index[0]), index1 = _mm512_load_si512(index[1]), ones = _mm512_set1_epi8(1);
   __m512i sum0 = _mm512_loadu_si512(sums), sum1 = _mm512_loadu_si512(sums + 16);

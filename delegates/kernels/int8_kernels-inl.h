@@ -6,22 +6,21 @@
 //     static Vec Zero(); static Vec Load(const void*);
 //     void Store(int32_t*) const;
 //   };
-//   constexpr uint32_t kGroup; constexpr int32_t kOffset; constexpr uint8_t kOrder[32];                  as in Int8Kernels
+//   constexpr uint32_t kGroup; constexpr int32_t kOffset;   as in Int8Kernels
+//   constexpr bool kHalfBlocks;                             a narrow panel's GEMM has one vector where that is half a block
 //   Vec Add(Vec, Vec);
 //   Vec Broadcast(const void* dword);                       a dword of A as Dot wants it
 //   Vec Dot(Vec sum, Vec a, Vec b);                         sum + a . b over the dword of every lane
-//   struct Requantizer: void Load(const Int8Epilogue&, int slot); Vec Run(Vec x) const       fixed point, without the zero point, if
+//   struct Requantizer: void Load(const Int8Epilogue&, int channel); Vec Run(Vec x) const       fixed point, without the zero point, if
 //     epilogue.fast; kept in registers over many rows
 //   struct ByteWriter: explicit ByteWriter(const Int8Epilogue&); void Write(const Vec (&y)[kBlockVecs], int8_t* to) const
 //     adds the zero point, narrows, clamps
-//   struct FloatWriter: FloatWriter(const FloatEpilogue&, int slot); void Write(const Vec (&sums)[kBlockVecs], const Quantization&, float* to) const
+//   struct FloatWriter: void Load(const FloatEpilogue&, int channel); void Write(Vec sum, const Quantization&, float* to) const
 //     as FloatEpilogue says, kOffset included; products and sums are rounded one by one
 //   struct Pair: static Pair Load(const int8_t* a0, const int8_t* a1): a block of bytes of two k's
 //     Vec Part(int v): what meets vector v of B
 //   Vec DotPair(Vec sum, Vec a, Vec b);
-//   void PackRow(const int8_t* from, size_t count, uint8_t* to)                              one row of Int8Kernels::pack_rows
-//   void QuantizeRow(const float* from, size_t count, const Quantization&, uint8_t* to)     one row of Int8Kernels::quantize_rows
-//   void WidenRange, PackPanel, PackLanes                   as in Int8Kernels
+//   void Pack, Quantize, WidenRange, PackPanel, PackLanes   as in Int8Kernels
 //
 // Everything lies in an anonymous namespace, for the reason given in isa.h. No include guard on purpose.
 #include "kernels/int8_kernels.h"
@@ -38,28 +37,28 @@ constexpr uint32_t kBlock = kBlockVecs * kLanes;
 static_assert(kPanel % kBlock == 0, "");
 
 // Any multiplier, any sum: TFLite's arithmetic as it stands in requantize.h, one at a time.
-inline int32_t RequantizeAny(int32_t x, const Int8Epilogue& e, uint32_t slot) {
+inline int32_t RequantizeAny(int32_t x, const Int8Epilogue& e, uint32_t channel) {
   if (e.real) {
     // Halves away from zero, as std::round does; adding exactly 0.5 would also round up the double just below one half.
     constexpr double kHalf = 0.49999999999999994;
-    double y = static_cast<double>(x) * e.scale[slot];
+    double y = static_cast<double>(x) * e.scale[channel];
     y += y < 0 ? -kHalf : kHalf;
     y = y < -1000.0 ? -1000.0 : y > 1000.0 ? 1000.0 : y;  // far outside an int8: the conversion must not overflow
     return static_cast<int32_t>(y);
   }
-  const int32_t shifted = static_cast<int32_t>(static_cast<uint32_t>(x) << e.left_shift[slot]);
-  const int64_t product = static_cast<int64_t>(shifted) * e.multiplier[slot];
+  const int32_t shifted = static_cast<int32_t>(static_cast<uint32_t>(x) << e.left_shift[channel]);
+  const int64_t product = static_cast<int64_t>(shifted) * e.multiplier[channel];
   const int64_t high = (product + (int64_t{1} << 30)) >> 31;
-  const int32_t right = e.right_shift[slot];
+  const int32_t right = e.right_shift[channel];
   if (right == 0) return static_cast<int32_t>(high);
-  return static_cast<int32_t>((high + e.half[slot] - (high < 0 ? 1 : 0)) >> right);
+  return static_cast<int32_t>((high + e.half[channel] - (high < 0 ? 1 : 0)) >> right);
 }
 
 __attribute__((noinline)) void StoreAny(const int32_t* sums, const Int8Epilogue& e, uint32_t first, int8_t* to) {
   for (uint32_t s = 0; s < kBlock; ++s) {
     int32_t y = RequantizeAny(sums[s], e, first + s) + e.zero_point;
     y = y < e.min ? e.min : y > e.max ? e.max : y;
-    to[kOrder[first + s] - first] = static_cast<int8_t>(y);
+    to[s] = static_cast<int8_t>(y);
   }
 }
 
@@ -83,7 +82,7 @@ struct Columns {
   uint32_t first_column, end_column;
 };
 
-// Sums [rows][kBlock] of the slots from `first`. One copy for all tiles: the way through memory costs less than a copy of the epilogue for every
+// Sums [rows][kBlock] of the channels from `first`. One copy for all tiles: the way through memory costs less than a copy of the epilogue for every
 // row of every tile, which would not stay in the instruction cache.
 __attribute__((noinline)) void FinishRows(const int32_t* sums, uint32_t rows, const Int8Epilogue& e, uint32_t first, const Columns& to) {
   const uint32_t begin = to.first_column > first ? to.first_column : first;
@@ -100,96 +99,106 @@ __attribute__((noinline)) void FinishRows(const int32_t* sums, uint32_t rows, co
   for (uint32_t r = 0; r < rows && !whole; ++r) std::memcpy(to.c + r * to.c_stride + begin, part + r * kBlock + (begin - first), end - begin);
 }
 
-// The same for floats.
+// The same for floats, kVecs vectors of sums a row.
+template <int kVecs>
 __attribute__((noinline)) void FinishFloatRows(const int32_t* sums, const Int8GemmTile& t, uint32_t first) {
+  constexpr uint32_t kWidth = kVecs * kLanes;
   const uint32_t begin = t.first_column > first ? t.first_column : first;
-  const uint32_t end = t.end_column < first + kBlock ? t.end_column : first + kBlock;
-  const bool whole = end - begin == kBlock;
-  const FloatWriter writer(*t.float_epilogue, static_cast<int>(first));
-  float* y = t.y;
-  for (uint32_t r = 0; r < t.rows; ++r, sums += kBlock, y += t.c_stride) {
-    Vec row[kBlockVecs];
+  const uint32_t end = t.end_column < first + kWidth ? t.end_column : first + kWidth;
+  const bool whole = end - begin == kWidth;
+  FloatWriter writers[kVecs];
 #pragma GCC unroll 16
-    for (int v = 0; v < kBlockVecs; ++v) row[v] = Vec::Load(sums + v * kLanes);
-    if (whole) {
-      writer.Write(row, t.quantization[r], y + first);
-    } else {
-      float part[kBlock];  // only some columns are wanted
-      writer.Write(row, t.quantization[r], part);
-      std::memcpy(y + begin, part + (begin - first), (end - begin) * sizeof(float));
-    }
+  for (int v = 0; v < kVecs; ++v) writers[v].Load(*t.float_epilogue, static_cast<int>(first) + v * kLanes);
+  float* y = t.y;
+  for (uint32_t r = 0; r < t.rows; ++r, sums += kWidth, y += t.c_stride) {
+    float part[kWidth];  // where only some columns are wanted
+    float* const to = whole ? y + first : part;
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) writers[v].Write(Vec::Load(sums + v * kLanes), t.quantization[r], to + v * kLanes);
+    if (!whole) std::memcpy(y + begin, part + (begin - first), (end - begin) * sizeof(float));
   }
 }
 
-// What the sums of one row begin with.
-inline Vec Start(const int32_t* start, bool accumulate, const int32_t* partial, int slot) {
-  const Vec y = start != nullptr ? Vec::Load(start + slot) : Vec::Zero();
-  return accumulate ? Add(y, Vec::Load(partial + slot)) : y;
+// A part of a block, as FinishRows() wants a whole one.
+template <int kVecs>
+void FinishInt8Rows(const int32_t* sums, const Int8GemmTile& t, uint32_t first) {
+  const Columns to = {t.c, t.c_stride, t.first_column, t.end_column};
+  if (kVecs == kBlockVecs) return FinishRows(sums, t.rows, *t.epilogue, first, to);
+  int32_t wide[kMaxInt8Rows * kBlock] = {};
+  for (uint32_t r = 0; r < t.rows; ++r) std::memcpy(wide + r * kBlock, sums + r * kVecs * kLanes, kVecs * kLanes * sizeof(int32_t));
+  FinishRows(wide, t.rows, *t.epilogue, first, to);
 }
 
-// kRows x one block. With few rows k is split over kSplit sets of accumulators, or the latency of one dot product would be all that is seen.
-template <int kRows, int kSplit>
+// What the sums of one row begin with.
+inline Vec Start(const int32_t* start, bool accumulate, const int32_t* partial, int channel) {
+  const Vec y = start != nullptr ? Vec::Load(start + channel) : Vec::Zero();
+  return accumulate ? Add(y, Vec::Load(partial + channel)) : y;
+}
+
+// One dword of every row.
+template <int kRows, int kVecs>
+inline void Multiply(Vec (&sum)[kRows][kVecs], const uint8_t* const* a, size_t at, const uint8_t* b) {
+  Vec w[kVecs];
+#pragma GCC unroll 16
+  for (int v = 0; v < kVecs; ++v) w[v] = Vec::Load(b + v * kLanes * sizeof(int32_t));
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    const Vec x = Broadcast(a[r] + at);
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) sum[r][v] = Dot(sum[r][v], x, w[v]);
+  }
+}
+
+// kRows x kVecs vectors. With few rows k is split over kSplit sets of accumulators, or the latency of one dot product would be all that is seen.
+template <int kRows, int kSplit, int kVecs>
 inline void GemmBlock(const Int8GemmTile& t, uint32_t first) {
-  Vec sum[kSplit][kRows][kBlockVecs];
+  constexpr uint32_t kWidth = kVecs * kLanes;
+  const uint8_t* a[kRows];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) a[r] = t.a[r];
+  Vec sum[kSplit][kRows][kVecs];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
     // Rows that the tile does not have begin as the last one does.
     const int32_t* partial = t.partial + (static_cast<uint32_t>(r) < t.rows ? r : t.rows - 1) * kPanel;
 #pragma GCC unroll 16
-    for (int v = 0; v < kBlockVecs; ++v) {
+    for (int v = 0; v < kVecs; ++v) {
       sum[0][r][v] = Start(t.start, t.accumulate, partial, first + v * kLanes);
 #pragma GCC unroll 16
       for (int s = 1; s < kSplit; ++s) sum[s][r][v] = Vec::Zero();
     }
   }
-  const uint8_t* a = t.a;
   const uint8_t* b = t.b + first * sizeof(int32_t);
-  size_t groups = t.groups;
-  for (; groups >= kSplit; groups -= kSplit) {
+  for (uint32_t i = 0; i < t.num_runs; ++i) {
+    size_t at = t.runs[i];
+    uint32_t groups = t.run_groups;
+    for (; groups >= kSplit; groups -= kSplit) {
 #pragma GCC unroll 16
-    for (int s = 0; s < kSplit; ++s) {
-      Vec w[kBlockVecs];
-#pragma GCC unroll 16
-      for (int v = 0; v < kBlockVecs; ++v) w[v] = Vec::Load(b + v * kLanes * sizeof(int32_t));
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) {
-        const Vec x = Broadcast(a + r * kInt8RowStride);
-#pragma GCC unroll 16
-        for (int v = 0; v < kBlockVecs; ++v) sum[s][r][v] = Dot(sum[s][r][v], x, w[v]);
-      }
-      a += sizeof(int32_t);
-      b += kInt8GroupBytes;
+      for (int s = 0; s < kSplit; ++s, at += sizeof(int32_t), b += kInt8GroupBytes) Multiply(sum[s], a, at, b);
     }
+    for (; groups > 0; --groups, at += sizeof(int32_t), b += kInt8GroupBytes) Multiply(sum[0], a, at, b);
   }
-  for (; groups > 0; --groups) {
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const Vec x = Broadcast(a + r * kInt8RowStride);
-#pragma GCC unroll 16
-      for (int v = 0; v < kBlockVecs; ++v) sum[0][r][v] = Dot(sum[0][r][v], x, Vec::Load(b + v * kLanes * sizeof(int32_t)));
-    }
-    a += sizeof(int32_t);
-    b += kInt8GroupBytes;
-  }
-  alignas(64) int32_t sums[kRows][kBlock];
+  alignas(64) int32_t sums[kRows][kWidth];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
-    for (int v = 0; v < kBlockVecs; ++v) {
+    for (int v = 0; v < kVecs; ++v) {
 #pragma GCC unroll 16
       for (int s = 1; s < kSplit; ++s) sum[0][r][v] = Add(sum[0][r][v], sum[s][r][v]);
       sum[0][r][v].Store(sums[r] + v * kLanes);
     }
   }
-  if (t.float_epilogue != nullptr) return FinishFloatRows(sums[0], t, first);
-  if (t.epilogue != nullptr) return FinishRows(sums[0], t.rows, *t.epilogue, first, {t.c, t.c_stride, t.first_column, t.end_column});
+  if (t.float_epilogue != nullptr) return FinishFloatRows<kVecs>(sums[0], t, first);
+  if (t.epilogue != nullptr) return FinishInt8Rows<kVecs>(sums[0], t, first);
   for (uint32_t r = 0; r < t.rows; ++r) std::memcpy(t.partial + r * kPanel + first, sums[r], sizeof(sums[r]));
 }
 
 template <int kRows>
 void GemmRows(const Int8GemmTile& t) {
-  constexpr int kSplit = kRows == 1 ? 4 : kRows == 2 ? 2 : 1;
-  for (uint32_t first = t.first_column - t.first_column % kBlock; first < t.end_column; first += kBlock) GemmBlock<kRows, kSplit>(t, first);
+  constexpr int kSplit = kRows == 1 ? 4 : kRows == 2 ? 2 : 1, kHalf = kHalfBlocks ? kBlockVecs / 2 : kBlockVecs;
+  uint32_t first = t.first_column - t.first_column % kBlock;
+  for (; first + kHalf * kLanes < t.end_column; first += kBlock) GemmBlock<kRows, kSplit, kBlockVecs>(t, first);
+  if (first < t.end_column) GemmBlock<kRows, kSplit, kHalf>(t, first);
 }
 
 void Gemm(const Int8GemmTile& t) {
@@ -253,19 +262,10 @@ void Lanes(const Int8LaneTile& t) {
   LanesOfAll<false>(t);
 }
 
-void PackRows(const int8_t* from, size_t stride, uint32_t rows, size_t count, uint8_t* to) {
-  for (uint32_t r = 0; r < rows; ++r) PackRow(from + r * stride, count, to + r * kInt8RowStride);
-}
-
-void QuantizeRows(const float* from, size_t stride, uint32_t rows, size_t count, const Quantization* quantization, uint8_t* to) {
-  for (uint32_t r = 0; r < rows; ++r) QuantizeRow(from + r * stride, count, quantization[r], to + r * kInt8RowStride);
-}
-
 }  // namespace
 }  // namespace tflite_smart
 
 #define TFLITE_SMART_INT8_KERNELS(name)                                                                                     \
   namespace tflite_smart {                                                                                                  \
-  const Int8Kernels name = {Vec::kGemmRows, kGroup, kOffset, kOrder, PackRows, QuantizeRows, WidenRange, PackPanel, Gemm,  \
-                            PackLanes, Lanes};                                                                               \
+  const Int8Kernels name = {Vec::kGemmRows, kGroup, kOffset, Pack, Quantize, WidenRange, PackPanel, Gemm, PackLanes, Lanes};  \
   }

@@ -1,16 +1,16 @@
 // The integer inner loops: one table of functions per instruction set, all made from int8_kernels-inl.h. int8 x int8 -> int32 -> int8 or float.
 //
 // READ FIRST
-// * A is packed in **dwords** of `group` consecutive k: four bytes or two int16, whichever the machine's dot product takes. B, one panel of
-//   32 channels, is packed so that one dword a channel, 128 bytes, meets one dword of A.
-// * The 32 channels of a packed panel lie in the order that makes narrowing to bytes cheapest: **slot** s is channel order[s]. What is
-//   per channel (Int8Epilogue, partial sums) is in slot order too; bytes written to c are in channel order.
+// * k is cut in **runs** whose elements are neighbours in the input: a line of the filter's window, or one pixel of it. A run is cut in **dwords** of
+//   `group` consecutive k: four bytes or two int16, whichever the machine's dot product takes. The last dword of a run may hold anything behind the
+//   run's end, because B is 0 there. So rows of A are read where the input lies; they are not packed one by one.
+// * B, one panel of 32 channels, is packed so that one dword a channel, 128 bytes, meets one dword of A.
 // * A holds a + offset, because VNNI multiplies unsigned with signed bytes. sum(b * (a - zero_point)) = sum(b * (a + offset))
-//   - (zero_point + offset) * sum(b): the caller folds the second term into the bias, with the sums that packing B yields. So the
-//   zero point costs nothing, and elements outside an image are packed as the zero point.
+//   - (zero_point + offset) * sum(b): the second term needs only the sums that packing B yields. So the zero point costs nothing, and elements
+//   outside an image are the zero point.
 // * All sums wrap like an int32, as the order of additions must not matter.
-// * Dynamic layers have float inputs, which are quantized while they are packed, and float outputs. Every row of A then has a zero point and
-//   a scale of its own, so both meet the sums in the epilogue: FloatEpilogue. No rounding depends on the instruction set.
+// * Dynamic layers have float inputs and outputs. Every row of A may have a zero point and a scale of its own, so both meet the sums in the
+//   epilogue: FloatEpilogue. No rounding depends on the instruction set.
 #ifndef TFLITE_SMART_KERNELS_INT8_KERNELS_H_
 #define TFLITE_SMART_KERNELS_INT8_KERNELS_H_
 
@@ -19,18 +19,13 @@
 
 namespace tflite_smart {
 
-// Bytes of one packed row of A that are multiplied at once, and from one row to the next: no power of two, so that the rows do not
-// fall on the same cache set.
-constexpr uint32_t kInt8RowBytes = 1152;
-constexpr uint32_t kInt8RowStride = kInt8RowBytes + 64;
-
 // No instruction set has a taller tile.
 constexpr uint32_t kMaxInt8Rows = 12;
 
 // Bytes of a packed panel per dword of A.
 constexpr uint32_t kInt8GroupBytes = 128;
 
-// How a sum becomes an int8, by slot. TFLite's two ways, see requantize.h.
+// How a sum becomes an int8, by channel. TFLite's two ways, see requantize.h.
 struct alignas(64) Int8Epilogue {
   int32_t bias[32];        // where the sums start
   int32_t multiplier[32];  // fixed point
@@ -52,7 +47,7 @@ struct Quantization {
   int32_t zero_point;  // -128..127
 };
 
-// How a sum becomes a float, by slot: clamp(float(sum - (zero_point + offset) * ids) * (row's scale * scale) + bias).
+// How a sum becomes a float, by channel: clamp(float(sum - (zero_point + offset) * ids) * (row's scale * scale) + bias).
 struct alignas(64) FloatEpilogue {
   float scale[32];
   float bias[32];
@@ -63,9 +58,11 @@ struct alignas(64) FloatEpilogue {
 
 // c[rows][32] = epilogue(start + a[rows][k] * b[k][32]), for columns first_column <= j < end_column.
 struct Int8GemmTile {
-  const uint8_t* a;              // row stride kInt8RowStride; kMaxInt8Rows rows may be read
-  const uint8_t* b;
-  size_t groups;                 // dwords of k
+  const uint8_t* const* a;       // where each row begins; kMaxInt8Rows pointers, those past `rows` to any row
+  const uint32_t* runs;          // bytes from there to each run
+  uint32_t num_runs;
+  uint32_t run_groups;           // dwords of a run
+  const uint8_t* b;              // num_runs * run_groups dwords of 32 channels
   uint32_t rows;                 // 1..gemm_rows
   const int32_t* start;          // 32 sums to start from, the same for every row; null: 0
   bool accumulate;               // add what `partial` holds
@@ -101,18 +98,15 @@ struct Int8Kernels {
   uint32_t gemm_rows;
   uint32_t group;        // k in one dword of A
   int32_t offset;        // see above
-  const uint8_t* order;  // 32 channels by slot
 
-  // Rows of int8, `stride` apart -> A. May write up to 64 bytes more in each.
-  void (*pack_rows)(const int8_t* from, size_t stride, uint32_t rows, size_t count, uint8_t* to);
-
-  // The same of floats that are quantized on the way, each row in its own way.
-  void (*quantize_rows)(const float* from, size_t stride, uint32_t rows, size_t count, const Quantization* quantization, uint8_t* to);
+  // int8, and floats that are quantized on the way -> elements of A. May write up to 64 bytes more.
+  void (*pack)(const int8_t* from, size_t count, uint8_t* to);
+  void (*quantize)(const float* from, size_t count, const Quantization& quantization, uint8_t* to);
 
   // Widens range[0]..range[1] to what x holds. For finite x.
   void (*widen_range)(const float* x, size_t count, float* range);
 
-  // ids[groups * group][32] -> B; sums[slot] += the ids of the channel.
+  // ids[groups * group][32] -> B; sums[channel] += the ids of the channel.
   void (*pack_panel)(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums);
   void (*gemm)(const Int8GemmTile& tile);
 

@@ -89,16 +89,16 @@ class Picker {
 
   int32_t offset() const { return offsets_[0]; }
 
-  // The taps of `count` pointers that the kernel can read as they are, from scratch->taps + begin; the others go to scratch->picked.
+  // The taps of `count` pointers that the kernel can read as they are, from scratch->lanes.taps + begin; the others go to scratch->lanes.picked.
   // All of them then are relative to offset().
   void Pick(uint32_t begin, uint32_t count, const int8_t** taps) {
     const ConvGeometry& g = layer_.geometry;
     const int8_t* const end = layer_.fixed->x + static_cast<int64_t>(g.batch) * g.in_height * g.in_width * g.in_channels;
     for (uint32_t i = begin; i < begin + count; ++i) {
       const int8_t* pixel = taps[i];
-      if (pixel == scratch_->outside) continue;
+      if (pixel == scratch_->lanes.outside) continue;
       if (consecutive_ && end - pixel >= offsets_[0] + static_cast<int32_t>(kLanes)) continue;
-      int8_t* const row = scratch_->picked + static_cast<size_t>(i) * kLanes;
+      int8_t* const row = scratch_->lanes.picked + static_cast<size_t>(i) * kLanes;
       for (int32_t j = 0; j < width_; ++j) row[j] = pixel[offsets_[j]];
       taps[i] = row - offsets_[0];
     }
@@ -115,15 +115,17 @@ class Picker {
   bool consecutive_;
 };
 
-void MultiplyLanes(const Int8Layer& layer, const Int8Batch& batch, Int8Scratch* scratch) {
+void MultiplyLanes(const Int8Layer& layer, const Int8Batch& batch, Int8Input*, Int8Scratch* scratch) {
   const ConvGeometry& g = layer.geometry;
   const Int8Kernels& kernels = *ActiveIsa().i8;
+  const uint32_t first_k = 2 * batch.first_group, num_k = std::min(2 * batch.num_groups, layer.weight->channel_elements - first_k);
+  std::memset(scratch->lanes.outside, layer.fixed->x_zero_point, sizeof(scratch->lanes.outside));
   Int8LaneTile tile;
-  tile.pairs = (batch.num_k + 1) / 2;
-  tile.taps = scratch->taps;
+  tile.pairs = (num_k + 1) / 2;
+  tile.taps = scratch->lanes.taps;
   tile.c_stride = static_cast<size_t>(g.out_channels);
   tile.accumulate = !batch.first;
-  const Window window = {layer, batch.first_k, batch.num_k, 2 * tile.pairs};
+  const Window window = {layer, first_k, num_k, 2 * tile.pairs};
   const uint32_t step = std::min(kMaxPositions, kInt8Taps / window.stride);
   const InnerColumns inner(g);
   for (int64_t m = batch.begin_position; m < batch.end_position; m += tile.positions) {
@@ -132,15 +134,15 @@ void MultiplyLanes(const Int8Layer& layer, const Int8Batch& batch, Int8Scratch* 
     const int32_t run_end = inside ? inner.end : InnerRow(g, position) && position.x < inner.first ? inner.first : g.out_width;
     const int64_t most = std::min<int64_t>(std::min<int64_t>(step, std::max(run_end - position.x, 1)), batch.end_position - m);
     tile.positions = static_cast<uint32_t>(most);
-    tile.outside = inside ? nullptr : scratch->outside;
-    tile.partial = scratch->partial + (batch.first && batch.last ? 0 : (m - batch.begin_position) * kLanes);
+    tile.outside = inside ? nullptr : scratch->lanes.outside;
+    tile.partial = scratch->partial + (batch.first && batch.last ? 0 : (m - batch.begin_position) * batch.num_panels * kLanes);
     bool found = false;
     for (uint32_t i = 0; i < batch.num_panels; ++i) {
       const int32_t first = static_cast<int32_t>(batch.panels[i] * kLanes);
       Picker picker(layer, first, scratch);
-      if (!found) FindRowTaps(window, position, tile.positions, inside, scratch->outside, scratch->taps);
+      if (!found) FindRowTaps(window, position, tile.positions, inside, scratch->lanes.outside, scratch->lanes.taps);
       found = picker.nothing_to_pick();  // else the taps are this panel's own
-      if (!found) picker.Pick(0, tile.positions * window.stride, scratch->taps);
+      if (!found) picker.Pick(0, tile.positions * window.stride, scratch->lanes.taps);
       tile.offset = static_cast<size_t>(picker.offset());
       tile.columns = static_cast<uint32_t>(std::min(static_cast<int32_t>(kLanes), g.out_channels - first));
       tile.b = scratch->panels + i * static_cast<size_t>(batch.slot_groups) * kInt8GroupBytes;
@@ -148,14 +150,16 @@ void MultiplyLanes(const Int8Layer& layer, const Int8Batch& batch, Int8Scratch* 
       tile.epilogue = batch.last ? &scratch->epilogues[i] : nullptr;
       tile.c = layer.fixed->y + m * g.out_channels + first;
       kernels.lanes(tile);
+      if (!batch.first || !batch.last) tile.partial += tile.positions * static_cast<size_t>(kLanes);
     }
   }
 }
 
 }  // namespace
 
-Int8Method Int8LanesMethod(const ConvGeometry&) {
-  return {2, 0, ActiveIsa().i8->pack_lanes, MultiplyLanes, kInt8Taps / 2, 1, kInt8PartialRows};
+Int8Method Int8LanesMethod(const Int8Layer& layer) {
+  const uint32_t k = layer.weight->channel_elements;
+  return {2, 0, {1, k, (k + 1) / 2}, ActiveIsa().i8->pack_lanes, MultiplyLanes, kInt8Taps / 2, 1, kInt8PartialRows / kMaxSideBySide};
 }
 
 }  // namespace tflite_smart

@@ -16,7 +16,7 @@ inline Vec Broadcast(const void* dword) {
   return {vreinterpretq_s32_s16(vcombine_s16(vdup_n_s16(x[0]), vdup_n_s16(x[1])))};
 }
 
-inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
+void Pack(const int8_t* from, size_t count, uint8_t* to) {
   size_t i = 0;
   for (; i + 8 <= count; i += 8) vst1q_u8(to + 2 * i, vreinterpretq_u8_s16(vmovl_s8(vld1_s8(from + i))));
   for (; i < count; ++i) {
@@ -25,7 +25,7 @@ inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
   }
 }
 
-inline void QuantizeRow(const float* from, size_t count, const Quantization& q, uint8_t* to) {
+void Quantize(const float* from, size_t count, const Quantization& q, uint8_t* to) {
   const int16x8_t min = vdupq_n_s16(INT8_MIN), max = vdupq_n_s16(INT8_MAX);
   QuantizeBlocks(from, count, q, [&](int16x8_t words, size_t i) { vst1q_u8(to + 2 * i, vreinterpretq_u8_s16(vminq_s16(max, vmaxq_s16(min, words)))); });
 }

@@ -22,8 +22,7 @@ struct Vec {
   void Store(int32_t* p) const { vst1q_s32(p, v); }
 };
 
-constexpr uint8_t kOrder[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
-                                16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+constexpr bool kHalfBlocks = false;
 
 inline Vec Add(Vec a, Vec b) { return {vaddq_s32(a.v, b.v)}; }
 
@@ -36,9 +35,9 @@ inline Vec DotPair(Vec sum, Vec a, Vec b) {
 struct Requantizer {
   int32x4_t multiplier, shift;
 
-  void Load(const Int8Epilogue& e, int slot) {
-    multiplier = vld1q_s32(e.multiplier + slot);
-    shift = vnegq_s32(vld1q_s32(e.right_shift + slot));
+  void Load(const Int8Epilogue& e, int channel) {
+    multiplier = vld1q_s32(e.multiplier + channel);
+    shift = vnegq_s32(vld1q_s32(e.right_shift + channel));
   }
 
   // A rounding shift rounds halves up; one less for negative values makes that away from zero.
@@ -66,23 +65,21 @@ struct ByteWriter {
 };
 
 struct FloatWriter {
-  float32x4_t scale[Vec::kBlockVecs], bias[Vec::kBlockVecs], min, max;
-  int32x4_t ids[Vec::kBlockVecs];
+  float32x4_t scale, bias, min, max;
+  int32x4_t ids;
 
-  FloatWriter(const FloatEpilogue& e, int slot) : min(vdupq_n_f32(e.min)), max(vdupq_n_f32(e.max)) {
-    for (int v = 0; v < Vec::kBlockVecs; ++v) {
-      scale[v] = vld1q_f32(e.scale + slot + v * Vec::kLanes);
-      bias[v] = vld1q_f32(e.bias + slot + v * Vec::kLanes);
-      ids[v] = vld1q_s32(e.ids + slot + v * Vec::kLanes);
-    }
+  void Load(const FloatEpilogue& e, int channel) {
+    scale = vld1q_f32(e.scale + channel);
+    bias = vld1q_f32(e.bias + channel);
+    ids = vld1q_s32(e.ids + channel);
+    min = vdupq_n_f32(e.min);
+    max = vdupq_n_f32(e.max);
   }
 
-  void Write(const Vec (&sums)[Vec::kBlockVecs], const Quantization& q, float* to) const {
-    for (int v = 0; v < Vec::kBlockVecs; ++v) {
-      const float32x4_t sum = vcvtq_f32_s32(vmlsq_s32(sums[v].v, ids[v], vdupq_n_s32(q.zero_point)));
-      const float32x4_t y = vaddq_f32(vmulq_f32(sum, vmulq_n_f32(scale[v], q.scale)), bias[v]);
-      vst1q_f32(to + v * Vec::kLanes, vminq_f32(max, vmaxq_f32(min, y)));
-    }
+  void Write(Vec sum, const Quantization& q, float* to) const {
+    const float32x4_t x = vcvtq_f32_s32(vmlsq_s32(sum.v, ids, vdupq_n_s32(q.zero_point)));
+    const float32x4_t y = vaddq_f32(vmulq_f32(x, vmulq_n_f32(scale, q.scale)), bias);
+    vst1q_f32(to, vminq_f32(max, vmaxq_f32(min, y)));
   }
 };
 
@@ -150,9 +147,9 @@ void PackLanes(const int8_t* ids, size_t pairs, uint8_t* to, int32_t* sums) {
     for (int first = 0; first < 32; first += kBlock) {
       const Pair pair = Pair::Load(ids + g * 64 + first, ids + g * 64 + 32 + first);
       for (int v = 0; v < Vec::kBlockVecs; ++v) {
-        const int slot = first + v * Vec::kLanes;
-        vst1q_u8(to + g * kInt8GroupBytes + slot * sizeof(int32_t), vreinterpretq_u8_s32(pair.Part(v).v));
-        DotPair(Vec::Load(sums + slot), ones, pair.Part(v)).Store(sums + slot);
+        const int channel = first + v * Vec::kLanes;
+        vst1q_u8(to + g * kInt8GroupBytes + channel * sizeof(int32_t), vreinterpretq_u8_s32(pair.Part(v).v));
+        DotPair(Vec::Load(sums + channel), ones, pair.Part(v)).Store(sums + channel);
       }
     }
   }

@@ -15,9 +15,9 @@ inline Vec Broadcast(const void* dword) {
   return {vdupq_n_s32(x)};
 }
 
-inline void PackRow(const int8_t* from, size_t count, uint8_t* to) { __builtin_memcpy(to, from, count); }
+void Pack(const int8_t* from, size_t count, uint8_t* to) { __builtin_memcpy(to, from, count); }
 
-inline void QuantizeRow(const float* from, size_t count, const Quantization& q, uint8_t* to) {
+void Quantize(const float* from, size_t count, const Quantization& q, uint8_t* to) {
   QuantizeBlocks(from, count, q, [&](int16x8_t words, size_t i) { vst1_u8(to + i, vreinterpret_u8_s8(vqmovn_s16(words))); });
 }
 
@@ -31,8 +31,8 @@ void PackPanel(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) {
       const int8x16x4_t rows = {{vld1q_s8(from), vld1q_s8(from + 32), vld1q_s8(from + 64), vld1q_s8(from + 96)}};
       vst4q_s8(reinterpret_cast<int8_t*>(block), rows);
       for (int v = 0; v < 4; ++v) {
-        const int slot = first + v * Vec::kLanes;
-        Dot(Vec::Load(sums + slot), ones, Vec::Load(block + v * 16)).Store(sums + slot);
+        const int channel = first + v * Vec::kLanes;
+        Dot(Vec::Load(sums + channel), ones, Vec::Load(block + v * 16)).Store(sums + channel);
       }
     }
   }

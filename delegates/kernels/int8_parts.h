@@ -8,9 +8,13 @@
 
 namespace tflite_smart {
 
-// Packed panels that are multiplied together, at most: 384 KB, so that they stay in a second-level cache. A dword of k is 128 bytes.
-constexpr uint32_t kInt8BatchGroups = 3072;
+// Packed panels that are multiplied together, at most: 256 KB, so that they and the strip stay in a second-level cache. A dword of k is 128 bytes.
+constexpr uint32_t kInt8BatchGroups = 2048;
 constexpr uint32_t kInt8BatchPanels = 64;
+
+// Room for elements of A, see int8_input.h, and what may be written or read behind them.
+constexpr uint32_t kInt8StripBytes = 1 << 18;
+constexpr uint32_t kInt8StripSlack = 128;
 
 // With more groups in a panel the GEMM, which multiplies all 32 columns for each of them, loses against the lanes.
 constexpr int32_t kInt8MaxGemmGroups = 8;
@@ -30,12 +34,16 @@ struct alignas(64) Int8Scratch {
     Int8Epilogue epilogues[kInt8BatchPanels];
     FloatEpilogue float_epilogues[kInt8BatchPanels];
   };
-  uint8_t rows[kMaxInt8Rows * kInt8RowStride];  // packed A
   int32_t partial[kInt8PartialRows * kLanes];
   int8_t ids[kMaxSideBySide][(kInt8Piece + 4) * kLanes];  // room to fill up the last dword of k
-  int8_t outside[kInt8RowStride];               // zero points
-  const int8_t* taps[kInt8Taps];                // lanes only, as the next
-  int8_t picked[kInt8Taps * kLanes];
+  union {
+    uint8_t strip[kInt8StripBytes + kInt8StripSlack];
+    struct {
+      int8_t outside[kLanes];  // zero points
+      const int8_t* taps[kInt8Taps];
+      int8_t picked[kInt8Taps * kLanes];
+    } lanes;
+  };
 
   static Int8Scratch* Of(Scratch* scratch) { return reinterpret_cast<Int8Scratch*>(scratch); }
 };
@@ -52,28 +60,15 @@ struct Int8Layer {
 
 Status RunInt8Layer(Runtime* runtime, const Int8Layer& layer);
 
-// Elements k..k+num_k of the windows of `count` output positions from m, of one group of channels.
-struct Int8Rows {
-  int32_t group;
-  int64_t m;
-  uint32_t count, k, num_k;
-};
-
-// To scratch->rows. quantization: of each row, for a dynamic layer.
-void PackInt8Rows(const Int8Layer& layer, const Int8Rows& rows, const Quantization* quantization, Int8Scratch* scratch);
-
-// Whether the rows of A lie in the input one after the other: nothing is ever outside.
-inline bool RowsAreNeighbours(const ConvGeometry& g) {
-  return g.filter_height == 1 && g.filter_width == 1 && g.stride_height == 1 && g.stride_width == 1;
-}
+class Int8Input;
 
 // What lies packed in scratch->panels: panel panels[i] at i * slot_groups * kInt8GroupBytes.
 struct Int8Batch {
   uint32_t panels[kInt8BatchPanels];
   uint32_t num_panels;
   uint32_t slot_groups;
-  uint32_t first_k;
-  uint32_t num_k;
+  uint32_t first_group;  // these dwords of k
+  uint32_t num_groups;
   bool first;  // the sums begin with the bias, else in scratch->partial
   bool last;   // no k follows: time for the epilogue
   int64_t begin_position;
@@ -85,18 +80,28 @@ inline const int8_t* ImageOf(const Int8Layer& layer, const Position& position) {
   return layer.fixed->x + static_cast<int64_t>(position.batch) * g.in_height * g.in_width * g.in_channels;
 }
 
+// k as the kernels see it: runs of neighbours in the input, each rounded up to dwords. Lanes have no runs: all of k is one.
+struct Int8Runs {
+  uint32_t count;
+  uint32_t elements;  // k
+  uint32_t groups;    // dwords
+
+  uint32_t all_groups() const { return count * groups; }
+};
+
 // How a batch is packed and multiplied: GEMM or lanes.
 struct Int8Method {
   uint32_t group;   // k in a dword
   int32_t offset;   // Int8Kernels::offset, or 0
+  Int8Runs runs;
   void (*pack)(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums);
-  void (*multiply)(const Int8Layer& layer, const Int8Batch& batch, Int8Scratch* scratch);
+  void (*multiply)(const Int8Layer& layer, const Int8Batch& batch, Int8Input* input, Int8Scratch* scratch);
   uint32_t max_groups;         // of a whole panel in the scratch
   uint32_t position_step;      // for the schedule
-  uint32_t partial_positions;  // of a batch that is not both first and last
+  uint32_t partial_positions;  // of a batch of one panel that is not both first and last
 };
 
-Int8Method Int8LanesMethod(const ConvGeometry& geometry);
+Int8Method Int8LanesMethod(const Int8Layer& layer);
 
 }  // namespace tflite_smart
 

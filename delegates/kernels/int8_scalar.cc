@@ -20,8 +20,7 @@ struct Vec {
 
 constexpr uint32_t kGroup = 2;
 constexpr int32_t kOffset = 0;
-constexpr uint8_t kOrder[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
-                                16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+constexpr bool kHalfBlocks = false;
 
 inline Vec Broadcast(const void* dword) {
   int32_t x;
@@ -40,10 +39,10 @@ inline Vec DotPair(Vec sum, Vec a, Vec b) { return Dot(sum, a, b); }
 struct Requantizer {
   const int32_t *multiplier, *half, *shift;
 
-  void Load(const Int8Epilogue& e, int slot) {
-    multiplier = e.multiplier + slot;
-    half = e.half + slot;
-    shift = e.right_shift + slot;
+  void Load(const Int8Epilogue& e, int channel) {
+    multiplier = e.multiplier + channel;
+    half = e.half + channel;
+    shift = e.right_shift + channel;
   }
 
   Vec Run(Vec x) const {
@@ -70,18 +69,20 @@ struct ByteWriter {
 };
 
 struct FloatWriter {
-  const float *scale, *bias;
-  const int32_t* ids;
-  float min, max;
+  const FloatEpilogue* e;
+  int first;
 
-  FloatWriter(const FloatEpilogue& e, int slot) : scale(e.scale + slot), bias(e.bias + slot), ids(e.ids + slot), min(e.min), max(e.max) {}
+  void Load(const FloatEpilogue& epilogue, int channel) {
+    e = &epilogue;
+    first = channel;
+  }
 
-  void Write(const Vec (&sums)[Vec::kBlockVecs], const Quantization& q, float* to) const {
-    for (int i = 0; i < Vec::kBlockVecs * Vec::kLanes; ++i) {
-      const uint32_t zero = static_cast<uint32_t>(q.zero_point) * static_cast<uint32_t>(ids[i]);  // wraps, as the sums do
-      const int32_t sum = static_cast<int32_t>(static_cast<uint32_t>(sums[i / Vec::kLanes].v[i % Vec::kLanes]) - zero);
-      const float y = static_cast<float>(sum) * (q.scale * scale[i]) + bias[i];
-      to[i] = y < min ? min : y > max ? max : y;
+  void Write(Vec sum, const Quantization& q, float* to) const {
+    for (int i = 0; i < Vec::kLanes; ++i) {
+      const uint32_t zero = static_cast<uint32_t>(q.zero_point) * static_cast<uint32_t>(e->ids[first + i]);  // wraps, as the sums do
+      const float x = static_cast<float>(static_cast<int32_t>(static_cast<uint32_t>(sum.v[i]) - zero));
+      const float y = x * (q.scale * e->scale[first + i]) + e->bias[first + i];
+      to[i] = y < e->min ? e->min : y > e->max ? e->max : y;
     }
   }
 };
@@ -101,14 +102,14 @@ struct Pair {
   Vec Part(int i) const { return parts[i]; }
 };
 
-inline void PackRow(const int8_t* from, size_t count, uint8_t* to) {
+void Pack(const int8_t* from, size_t count, uint8_t* to) {
   for (size_t i = 0; i < count; ++i) {
     const int16_t x = from[i];
     __builtin_memcpy(to + 2 * i, &x, sizeof(x));
   }
 }
 
-inline void QuantizeRow(const float* from, size_t count, const Quantization& q, uint8_t* to) {
+void Quantize(const float* from, size_t count, const Quantization& q, uint8_t* to) {
   constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: a float that much larger has no digits behind the point, so adding it rounds, halves to even
   for (size_t i = 0; i < count; ++i) {
     const float shifted = from[i] * q.inverse + kMagic;

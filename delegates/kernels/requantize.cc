@@ -32,22 +32,22 @@ int64_t LargestSum(const int32_t* bias, uint32_t width, uint32_t channel_element
   return largest + static_cast<int64_t>(channel_elements) * 128 * 255;
 }
 
-void SetEpilogue(const Requantization& requantization, uint32_t first_channel, uint32_t width, const uint8_t* order, int64_t largest_sum,
+void SetEpilogue(const Requantization& requantization, uint32_t first_channel, uint32_t width, int64_t largest_sum,
                  Int8Epilogue* e) {
   e->real = requantization.scales != nullptr;
   e->fast = !e->real && largest_sum < int64_t{1} << 30;
   e->zero_point = requantization.zero_point;
   e->min = requantization.min;
   e->max = requantization.max;
-  for (uint32_t slot = 0; slot < kLanes; ++slot) {
-    const bool used = order[slot] < width;
-    const uint32_t channel = first_channel + order[slot];
-    e->scale[slot] = used && e->real ? requantization.scales[channel] : 0.0;
+  for (uint32_t j = 0; j < kLanes; ++j) {
+    const bool used = j < width;
+    const uint32_t channel = first_channel + j;
+    e->scale[j] = used && e->real ? requantization.scales[channel] : 0.0;
     const FixedPoint f = used && !e->real ? requantization.fixed_point[channel] : kNothing;
-    e->multiplier[slot] = f.multiplier;
-    e->left_shift[slot] = std::max(f.shift, 0);
-    e->right_shift[slot] = std::max(-f.shift, 0);
-    e->half[slot] = f.shift < 0 ? int32_t{1} << (-f.shift - 1) : 0;
+    e->multiplier[j] = f.multiplier;
+    e->left_shift[j] = std::max(f.shift, 0);
+    e->right_shift[j] = std::max(-f.shift, 0);
+    e->half[j] = f.shift < 0 ? int32_t{1} << (-f.shift - 1) : 0;
     e->fast = e->fast && f.shift < 0;
   }
 }

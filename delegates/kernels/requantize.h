@@ -32,9 +32,9 @@ struct Requantization {
 // A bound of |sum| for `width` channels with K weights each; bias: theirs, or null.
 int64_t LargestSum(const int32_t* bias, uint32_t width, uint32_t channel_elements);
 
-// Fills all of `epilogue` but the bias, for `width` channels from `first_channel`, in the kernel's order of slots.
+// Fills all of `epilogue` but the bias, for `width` channels from `first_channel`.
 // largest_sum: bound of |sum| for all channels.
-void SetEpilogue(const Requantization& requantization, uint32_t first_channel, uint32_t width, const uint8_t* order, int64_t largest_sum,
+void SetEpilogue(const Requantization& requantization, uint32_t first_channel, uint32_t width, int64_t largest_sum,
                  Int8Epilogue* epilogue);
 
 }  // namespace tflite_smart

@@ -1,0 +1,125 @@
+#include "kernels/int8_panels.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/isa.h"
+
+namespace tflite_smart {
+namespace {
+
+// Value kind `midrise`: id + 1/2 is half of an odd integer.
+void ToOddIntegers(int8_t* ids, size_t count) {
+  for (size_t i = 0; i < count; ++i) ids[i] = static_cast<int8_t>(2 * ids[i] + 1);
+}
+
+// Whether dwords begin anew in the middle of a line of k: the rows of ids are then no dwords as they come.
+bool HasGaps(const Int8Method& method) { return method.runs.count > 1 && method.runs.elements % method.group != 0; }
+
+// ids[count][32] from k on, one by one, into the dwords of `range`, which are 0. Only for filters of few channels.
+void PackWithGaps(const Int8Method& method, const Int8KRange& range, uint32_t k, uint32_t count, const int8_t* ids, Int8Slot* slot) {
+  for (uint32_t end = k + count; k < end; ++k, ids += kLanes) {
+    const uint32_t in_run = k % method.runs.elements, group = k / method.runs.elements * method.runs.groups + in_run / method.group;
+    uint8_t* const to = slot->to + (group - range.first_group) * static_cast<size_t>(kInt8GroupBytes);
+    for (uint32_t j = 0; j < kLanes; ++j) {
+      const int16_t id = ids[j];
+      slot->sums[j] += id;
+      if (method.group == 2) {
+        std::memcpy(to + j * sizeof(int32_t) + in_run % 2 * sizeof(id), &id, sizeof(id));
+      } else {
+        to[j * sizeof(int32_t) + in_run % method.group] = static_cast<uint8_t>(id);
+      }
+    }
+  }
+}
+
+// A piece of k brings its own share of the zero point.
+void SetFixedEpilogue(const Int8Layer& layer, const Int8Method& method, const Int8Slot& slot, bool first, Int8Epilogue* e) {
+  const FixedInt8& fixed = *layer.fixed;
+  const uint32_t width = layer.weight->panel_width(slot.panel), offset = static_cast<uint32_t>(fixed.x_zero_point + method.offset);
+  const int32_t* const bias = fixed.bias == nullptr ? nullptr : fixed.bias + slot.panel * kLanes;
+  if (first) SetEpilogue(fixed.requantization, slot.panel * kLanes, width, LargestSum(bias, width, layer.weight->channel_elements), e);
+  for (uint32_t j = 0; j < kLanes; ++j) {
+    const uint32_t start = first && bias != nullptr && j < width ? static_cast<uint32_t>(bias[j]) : 0;
+    e->bias[j] = static_cast<int32_t>(start - offset * static_cast<uint32_t>(slot.sums[j]));
+  }
+}
+
+void SetFloatEpilogue(const Int8Layer& layer, const Int8Slot& slot, bool first, FloatEpilogue* e) {
+  const Epilogue panel = PanelEpilogue(*layer.dynamic, slot.panel * kLanes);
+  const uint32_t width = layer.weight->panel_width(slot.panel);
+  const float unit = layer.weight->value_kind == ValueKind::kMidrise ? 0.5f : 1.0f;
+  e->min = panel.min;
+  e->max = panel.max;
+  for (uint32_t j = 0; j < kLanes; ++j) {
+    e->scale[j] = j < width ? panel.scale[j] * unit : 0.0f;
+    e->bias[j] = j < width ? panel.bias[j] : 0.0f;
+    e->ids[j] = static_cast<int32_t>((first ? 0 : static_cast<uint32_t>(e->ids[j])) + static_cast<uint32_t>(slot.sums[j]));
+  }
+}
+
+}  // namespace
+
+Status Int8TaskPanels::Start(const PackedWeight& weight, const Int8Task& task, Int8Scratch* scratch) {
+  const auto first_panel = [&](uint32_t tile) { return std::min(weight.num_panels, weight.first_panel(tile)); };
+  const uint32_t tiles = task.end_tile - task.first_tile;
+  for (uint32_t i = 0; i < kMaxSideBySide; ++i) {
+    next_[i] = first_panel(task.first_tile + (tiles * i + kMaxSideBySide - 1) / kMaxSideBySide);
+    end_[i] = first_panel(task.first_tile + (tiles * (i + 1) + kMaxSideBySide - 1) / kMaxSideBySide);
+    left_ += end_[i] - next_[i];
+    if (next_[i] < end_[i]) TFS_RETURN_IF_ERROR(readers_[i].Start(weight, next_[i], scratch->ids[0]));
+  }
+  return Status();
+}
+
+uint32_t Int8TaskPanels::Take(uint32_t most, Int8Slot* slots) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < kMaxSideBySide && count < most; ++i) {
+    if (next_[i] == end_[i]) continue;
+    slots[count].panel = next_[i]++;
+    slots[count++].reader = &readers_[i];
+  }
+  left_ -= count;
+  return count;
+}
+
+Int8KRange::Int8KRange(const Int8Method& method, uint32_t first, uint32_t count) : first_k(first), num_k(count) {
+  const auto group_of = [&](uint32_t k) { return k / method.runs.elements * method.runs.groups + k % method.runs.elements / method.group; };
+  first_group = group_of(first);
+  num_groups = group_of(first + count - 1) + 1 - first_group;
+}
+
+Status PackInt8Slots(const Int8Layer& layer, const Int8Method& method, const Int8KRange& range, Int8Slot* slots, uint32_t num_slots, Int8Scratch* scratch) {
+  PanelReader* readers[kMaxSideBySide];
+  int8_t* ids[kMaxSideBySide];
+  const bool gaps = HasGaps(method);
+  for (uint32_t i = 0; i < num_slots; ++i) {
+    std::memset(slots[i].sums, 0, sizeof(slots[i].sums));
+    if (gaps) std::memset(slots[i].to, 0, range.num_groups * static_cast<size_t>(kInt8GroupBytes));
+    readers[i] = slots[i].reader;
+    ids[i] = scratch->ids[i];
+  }
+  for (uint32_t k = 0; k < range.num_k;) {
+    const uint32_t count = std::min(kInt8Piece, range.num_k - k);
+    TFS_RETURN_IF_ERROR(PanelReader::ReadIdsSideBySide(readers, num_slots, count, ids));
+    const uint32_t groups = (count + method.group - 1) / method.group;
+    for (uint32_t i = 0; i < num_slots; ++i) {
+      if (layer.weight->value_kind == ValueKind::kMidrise) ToOddIntegers(ids[i], count * static_cast<size_t>(kLanes));
+      if (gaps) {
+        PackWithGaps(method, range, range.first_k + k, count, ids[i], &slots[i]);
+      } else {
+        std::memset(ids[i] + count * kLanes, 0, (groups * method.group - count) * kLanes);
+        method.pack(ids[i], groups, slots[i].to + k / method.group * static_cast<size_t>(kInt8GroupBytes), slots[i].sums);
+      }
+    }
+    k += count;
+  }
+  return Status();
+}
+
+void SetInt8Epilogue(const Int8Layer& layer, const Int8Method& method, const Int8Slot& slot, bool first, Int8Scratch* scratch) {
+  if (layer.dynamic != nullptr) return SetFloatEpilogue(layer, slot, first, &scratch->float_epilogues[slot.index]);
+  SetFixedEpilogue(layer, method, slot, first, &scratch->epilogues[slot.index]);
+}
+
+}  // namespace tflite_smart
