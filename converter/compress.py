@@ -166,7 +166,13 @@ def _quantize(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray |
         return _round(matrix, settings, factor)
     rounded = _decompose(matrix, settings) if settings.buckets == "smartdeal" else _round(matrix, settings, factor)
     exact = structure.recognise(matrix)
-    return exact if exact is not None and _entropy(exact.ids) <= _entropy(rounded.ids) + _EXACT_BITS else rounded
+    return exact if exact is not None and _bits(exact) <= _bits(rounded) + _EXACT_BITS * matrix.size else rounded
+
+
+def _bits(quantized: Quantized) -> float:
+    """What it will take, but for the scales: the ids' entropy, codebook or bases."""
+    tables = [quantized.codebook, quantized.basis and quantized.basis.values]
+    return _entropy(quantized.ids) * quantized.ids.size + sum(8 * table.nbytes for table in tables if table is not None)
 
 
 def _round(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | None) -> Quantized:

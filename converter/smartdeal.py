@@ -22,7 +22,7 @@ _NEIGHBOURS = 3  # group size where a filter has no width
 _ROUNDS = 8  # the error falls by less than 1 % after that
 _BLOCK_ELEMENTS = 1 << 20  # weights that are fitted at once
 _ZERO_BITS, _CODE_BITS = 2.0, 3.5  # the first guess of code lengths, which decides where fitting ends: near sparse coefficients, not near signs
-_START = 16.0  # root mean square of the first coefficients: the middle of the window
+START = 16.0  # root mean square of the first coefficients: the middle of the window
 _RIDGE = 1e-4
 _COMMON_POWER = 1.0  # squared mean of the inputs over their variance
 _LARGEST_STEP = 127.0
@@ -75,13 +75,14 @@ def decompose(weights: np.ndarray, shape: tuple[int, int, int], penalty: float) 
     values = np.empty((num_slices(elements, size, slice_groups), size, size, channels), np.int8)
     scales = np.empty(channels, np.float32)
     lengths = np.where(np.arange(-EXPONENTS, EXPONENTS + 1) == 0, _ZERO_BITS, _CODE_BITS).astype(np.float32)
+    present = _slices(groups(np.ones((1, elements), np.int8), size, stride), slice_groups)  # a group that is cut short has fewer coefficients too
     step = max(1, _BLOCK_ELEMENTS // elements)
     for start in range(0, channels, step):
         rows = slice(start, start + step)
         tall = _slices(groups(weights[rows], size, stride), slice_groups)
         unit = np.sqrt(np.square(weights[rows], dtype=np.float64).mean(axis=1)).astype(np.float32)
         tall = tall * np.divide(1.0, unit, out=np.zeros_like(unit), where=unit > 0)[:, None, None, None]
-        fitted, basis, lengths = _fit(tall, penalty, lengths, _ROUNDS if start == 0 else _ROUNDS // 2)
+        fitted, basis, lengths = _fit(tall, present, penalty, lengths, _ROUNDS if start == 0 else _ROUNDS // 2)
         largest = np.abs(basis).max(axis=(1, 2, 3))  # above 0: it starts so, and the ridge keeps it
         steps = (largest / _LARGEST_STEP)[:, None, None, None]
         quantized = np.rint(basis / steps)
@@ -129,13 +130,13 @@ def _slices(grouped: np.ndarray, slice_groups: int) -> np.ndarray:
     return padded.reshape(channels, -1, slice_groups, size)
 
 
-def _fit(tall: np.ndarray, penalty: float, lengths: np.ndarray, rounds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _fit(tall: np.ndarray, present: np.ndarray, penalty: float, lengths: np.ndarray, rounds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids `(channels, slices, rows, S)`, bases float32 `(channels, slices, S, S)` and the code lengths in bits that they lead to, of slices with mean square 1."""
     size = tall.shape[-1]
-    basis = np.broadcast_to(np.eye(size, dtype=np.float32) / np.float32(_START), (*tall.shape[:2], size, size))
+    basis = np.broadcast_to(np.eye(size, dtype=np.float32) / np.float32(START), (*tall.shape[:2], size, size))
     ids = np.zeros(tall.shape, np.int8)
     for _ in range(rounds):
-        ids = _best_ids(tall, ids, basis, penalty, lengths)
+        ids = _best_ids(tall, ids, basis, penalty, lengths) * present
         lengths = _code_lengths(ids)
         basis = _best_basis(tall, coefficients(ids), basis)
     return ids, basis, lengths

@@ -9,11 +9,13 @@ import dataclasses
 import numpy as np
 
 from tflite_smart.converter import buckets
+from tflite_smart.converter.codecs import smartdeal
 from tflite_smart.converter.codecs.base import MAX_ID, MIN_ID
 from tflite_smart.converter.format import CODEBOOK_SIZE, Quantized
 
 _TOLERANCE = 16 * np.finfo(np.float32).eps  # a few roundings, relative to the largest weight of the channel
 _PROBED_ELEMENTS = 1 << 14
+_MATCHED_VALUES = 6  # of a channel that are tried as each value of the codebook; the codebook has at least one of them
 
 
 def recognise(weights: np.ndarray) -> Quantized | None:
@@ -44,13 +46,17 @@ def find_clusters(weights: np.ndarray) -> Quantized | None:
     if max(map(len, distinct)) > CODEBOOK_SIZE:
         return None
     book, factors = _Logarithms(), np.ones(len(weights))
+    together = np.unique(np.concatenate(distinct))
+    if len(together) < min(2 * max(map(len, distinct)), CODEBOOK_SIZE + 1):  # nothing was folded in: channels have the same values
+        return _quantized(weights, together, factors)
     for channel in sorted(range(len(weights)), key=lambda n: -len(distinct[n])):
         nonzero = distinct[channel][distinct[channel] != 0]
         if len(nonzero):
             factors[channel] = book.add(nonzero)
         if book.size > CODEBOOK_SIZE:
             return None
-    return _quantized(weights, book, factors)
+    values = book.values()
+    return _quantized(weights, np.unique(np.append(values, 0.0)) if np.any(weights == 0) else values, factors)
 
 
 class _Logarithms:
@@ -70,9 +76,10 @@ class _Logarithms:
         for sign in (1, -1):
             parts = plain[::sign]
             side = int(len(parts[1]) > len(parts[0]))
-            for shift in (0.0, *(self.sides[side] - parts[side][-1])):
-                hits = sum(int(_contains(known, part + shift).sum()) for known, part in zip(self.sides, parts))
-                best = max(best, (hits, sign, shift), key=lambda entry: entry[0])
+            some = parts[side][:: -max(1, len(parts[side]) // _MATCHED_VALUES)]
+            shifts = np.append((self.sides[side][:, None] - some).reshape(-1), 0.0)
+            hits = sum(_contains(known, part + shifts[:, None]).sum(axis=1) for known, part in zip(self.sides, parts))
+            best = max(best, (int(hits.max()), sign, float(shifts[np.argmax(hits)])), key=lambda entry: entry[0])
         _, sign, shift = best
         for number, part in enumerate(plain[::sign]):
             missing = part[~_contains(self.sides[number], part + shift)] + shift
@@ -86,15 +93,14 @@ class _Logarithms:
 def _contains(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Which of `wanted` are in the sorted `known`, up to rounding."""
     if not len(known):
-        return np.zeros(len(wanted), bool)
+        return np.zeros(np.shape(wanted), bool)
     at = np.searchsorted(known, wanted)
     near = np.minimum(np.abs(known[np.minimum(at, len(known) - 1)] - wanted), np.abs(known[np.maximum(at - 1, 0)] - wanted))
     return near <= _TOLERANCE
 
 
-def _quantized(weights: np.ndarray, book: _Logarithms, factors: np.ndarray) -> Quantized | None:
-    """Ids count from the value nearest to zero, so that ids are small where weights are."""
-    values = np.unique(np.append(book.values(), 0.0)) if np.any(weights == 0) else book.values()
+def _quantized(weights: np.ndarray, values: np.ndarray, factors: np.ndarray) -> Quantized | None:
+    """With the sorted values as codebook. Ids count from the value nearest to zero, so that ids are small where weights are."""
     if len(values) > CODEBOOK_SIZE:
         return None
     first = max(MIN_ID, min(-int(np.argmin(np.abs(values))), MAX_ID + 1 - len(values)))
@@ -124,3 +130,8 @@ def with_scales(weights: np.ndarray, trained: Quantized) -> Quantized | None:
     scales = np.divide((weights * shape).sum(axis=1), power, out=np.zeros(len(weights)), where=power > 0).astype(np.float32)
     found = dataclasses.replace(trained, scales=scales)
     return found if _is_exact(found, weights) else None
+
+
+def from_parts(parts: dict[str, np.ndarray]) -> Quantized:
+    """What `tflite_smart.methods.smartdeal` hands over: `coefficients` int8 `(num_channels, K)`, `basis` int8 `(num_slices, S, S, num_channels)`, `grouping` of three numbers. Without scales."""
+    return Quantized(parts["coefficients"], "smartdeal", basis=smartdeal.Basis(*map(int, parts["grouping"]), parts["basis"]))

@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow", reason="Keras and a backend are needed to trai
 
 import tflite_smart as ts
 from tflite_smart import schedules
-from tflite_smart.methods import METHODS, Prune, Quantize
+from tflite_smart.methods import METHODS, Binarize, Cluster, Compressibility, Prune, Quantize, SmartDeal, SmartDealCoefficients, Ternarize
 from tflite_smart.wrap import smart_weights
 
 SEED = 5
@@ -24,9 +24,14 @@ METHOD_LISTS = {
     "prune blocks": [Prune(0.5, block=(4, 2))],
     "quantize": [Quantize(4)],
     "prune, quantize": [Prune(RAMP), Quantize(3)],
+    "binarize": [Binarize(anneal_steps=6)],
+    "compressibility, ternarize": [Compressibility(0.01, ramp_steps=4), Ternarize()],
+    "prune, cluster": [Prune(0.5), Cluster(8, per_channel=True, initial_centroids="density")],
+    "smartdeal": [SmartDeal(fit_steps=1, project_steps=4)],
+    "smartdeal coefficients": [SmartDealCoefficients(bar=3)],
 }
 # Those whose weights the converter can store exactly.
-EXACT = {"quantize"}
+EXACT = {"quantize", "binarize", "ternarize"}
 
 
 def data(count=16, size=6):

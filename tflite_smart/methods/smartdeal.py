@@ -1,0 +1,244 @@
+"""SmartDeal: weights as sparse powers of two times small bases, `W = Ce B`, while they train.
+
+READ FIRST. The mathematics of the decomposition, its groups, slices and limits are those of `converter/smartdeal.py` and FORMAT.md, 1; here it is written in the backend's operations. Two ways to train:
+
+* `SmartDeal` trains W. Each forward pass takes W to coefficients, `Ce = W B^-1`, rounds those to powers of two and multiplies B back; gradients pass straight through, and the bases are fitted
+  again every `fit_steps`. With `project_steps` W trains freely instead and is replaced by its decomposition every so many steps: the published train / project cycles.
+* `SmartDealCoefficients` trains Ce and B themselves, the published training variant. B follows the optimizer. A coefficient is a power of two and can't follow small steps, so a counter adds up their
+  signs (the "bucket switch"); when it reaches the bar, the coefficient moves by one exponent, or a zero becomes the smallest power of two.
+
+Zeros stay zero where whole groups, channels or kernels are: a basis mixes the weights of a group. Both hand `coefficients` and `basis` to the converter, which stores them exactly.
+
+Source: arXiv:2101.01163 and its code; arXiv:2005.03403.
+"""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+from tflite_smart.converter import smartdeal
+from tflite_smart.converter.codecs.smartdeal import Basis, coefficients, num_slices, rebuild
+from tflite_smart.converter.errors import RecipeError
+from tflite_smart.methods.base import Finished, Layout, Method, VariableSpec, register, straight_through
+
+_RIDGE = 1e-4
+_LARGEST = 2.0 ** (smartdeal.EXPONENTS - 1)
+_ALMOST = 0.98  # what was projected once must not fall below a threshold by rounding
+
+
+def grouping(layout: Layout) -> tuple[int, int, int]:
+    """`group_size`, `group_stride`, `slice_groups`: lines of taps for convolutions, neighbours for the rest."""
+    inner = tuple(layout.shape[axis] for axis in layout.inner_axes)
+    taps = len(layout.spatial_axes)
+    return smartdeal.grouping((1, *inner) if taps == 1 else inner, spatial=taps in (1, 2))
+
+
+def slices_shape(layout: Layout) -> tuple[int, int, int, int]:
+    """`(channels, slices, rows, S)`, the last slice filled up with zeros."""
+    size, _, rows = grouping(layout)
+    channels, elements = layout.matrix_shape
+    return channels, num_slices(elements, size, rows), rows, size
+
+
+def to_slices(weight, layout: Layout):
+    """A weight tensor as `slices_shape`: a row is a group, whose elements a basis mixes."""
+    channels, slices, rows, size = slices_shape(layout)
+    stride, elements = grouping(layout)[1], layout.matrix_shape[1]
+    matrix = ops.pad(layout.to_matrix(weight), [(0, 0), (0, -elements % size)])
+    groups = ops.reshape(ops.transpose(ops.reshape(matrix, (channels, -1, size, stride)), (0, 1, 3, 2)), (channels, -1, size))
+    return ops.reshape(ops.pad(groups, [(0, 0), (0, slices * rows - groups.shape[1]), (0, 0)]), (channels, slices, rows, size))
+
+
+def from_slices(values, layout: Layout):
+    """Inverse of `to_slices`."""
+    channels, _, _, size = slices_shape(layout)
+    stride, elements = grouping(layout)[1], layout.matrix_shape[1]
+    groups = ops.reshape(values, (channels, -1, size))[:, : -(-elements // size)]
+    blocks = ops.transpose(ops.reshape(groups, (channels, -1, stride, size)), (0, 1, 3, 2))
+    return layout.from_matrix(ops.reshape(blocks, (channels, -1))[:, :elements])
+
+
+def present(layout: Layout) -> np.ndarray:
+    """Which elements of `to_slices` are weights, float32 `(slices, rows, S)`: a group that is cut short has fewer coefficients too."""
+    _, slices, rows, size = slices_shape(layout)
+    return (np.arange(slices * rows * size) < layout.matrix_shape[1]).astype(np.float32).reshape(slices, rows, size)
+
+
+def powers_of_two(values, threshold: float, group_threshold: float):
+    """The nearest of 1, 2, ... 64 with the sign, or 0 below the threshold, for coefficients `(..., S)`. A tensor."""
+    size = ops.abs(values)
+    exponent = ops.clip(ops.floor(ops.log2(ops.maximum(size, 1e-6) * (4 / 3))), 0, smartdeal.EXPONENTS - 1)
+    kept = ops.logical_and(size >= _ALMOST * threshold, ops.sum(size, axis=-1, keepdims=True) >= _ALMOST * group_threshold)
+    return ops.where(kept, ops.sign(values) * ops.power(2.0, exponent), ops.zeros_like(size))
+
+
+def whole_basis(basis):
+    """Bases `(channels, slices, S, S)` as whole numbers up to 127 and a step per channel `(channels, 1, 1, 1)`. Tensors."""
+    largest = ops.max(ops.abs(basis), axis=(1, 2, 3), keepdims=True)
+    step = ops.where(largest > 0, largest / 127.0, ops.ones_like(largest))
+    return ops.round(basis / step), step
+
+
+def fit_basis(rows, powers, previous):
+    """Bases that bring `powers @ basis` closest to `rows`, `converter.smartdeal`'s least squares for inputs with a mean, rounded to 8 bits. Tensors `(channels, slices, ...)`."""
+    sums, wanted_sums = ops.sum(powers, axis=2), ops.sum(rows, axis=2)
+    gram = ops.einsum("csri,csrj->csij", powers, powers) + ops.einsum("csi,csj->csij", sums, sums)
+    wanted = ops.einsum("csri,csrj->csij", powers, rows) + ops.einsum("csi,csj->csij", sums, wanted_sums)
+    ridge = _RIDGE * ops.einsum("csii->cs", gram)[..., None, None] + 1e-6
+    whole, step = whole_basis(ops.solve(gram + ridge * ops.eye(gram.shape[-1]), wanted + ridge * previous))
+    return whole * step
+
+
+def pseudo_inverse(basis):
+    """`B^T (B B^T + little)^-1`, so that `W B^-1` stays finite where a basis lost a direction."""
+    gram = ops.einsum("csij,cskj->csik", basis, basis)
+    ridge = _RIDGE * _RIDGE * ops.einsum("csii->cs", gram)[..., None, None] + 1e-30
+    return ops.einsum("csji,csjk->csik", basis, ops.solve(gram + ridge * ops.eye(gram.shape[-1]), ops.broadcast_to(ops.eye(gram.shape[-1]), gram.shape)))
+
+
+def finished(powers: np.ndarray, basis: np.ndarray, layout: Layout) -> Finished:
+    """From coefficients `slices_shape` and bases `(channels, slices, S, S)`, arrays."""
+    whole, step = (ops.convert_to_numpy(value) for value in whole_basis(ops.convert_to_tensor(basis)))
+    exponents = np.where(powers != 0, np.log2(np.maximum(np.abs(powers), 1)) + 1, 0)
+    slots = ops.convert_to_numpy(layout.to_matrix(from_slices(ops.convert_to_tensor((np.sign(powers) * np.rint(exponents)).astype(np.float32)), layout)))
+    ids, parts = slots.astype(np.int8), Basis(*grouping(layout), np.moveaxis(whole, 0, -1).astype(np.int8))
+    weight = step[:, 0, 0] * rebuild(ids, parts)
+    return Finished(ops.convert_to_numpy(layout.from_matrix(weight)), {"coefficients": ids, "basis": parts.values, "grouping": np.array(grouping(layout))})
+
+
+@register("smartdeal")
+@dataclasses.dataclass(frozen=True)
+class SmartDeal(Method):
+    """Trains W, computes with `Ce B`.
+
+    Attributes:
+        threshold: coefficients below it become zero; the powers are 1, 2, ... 64 and their root mean square starts at 16. Higher is sparser and smaller.
+        group_threshold: groups whose magnitudes sum to less become zero as a whole (vector-wise sparsity).
+        fit_steps: steps from one fit of the bases to the next.
+        project_steps: 0 computes with the decomposition always; else W trains freely and is replaced by its decomposition every so many steps. That needs this method to be the weight's first.
+    """
+
+    threshold: float = 4.0
+    group_threshold: float = 0.0
+    fit_steps: int = 100
+    project_steps: int = 0
+
+    def __post_init__(self):
+        if not 0 < self.threshold <= _LARGEST or self.group_threshold < 0:
+            raise RecipeError(f"smartdeal: threshold must be in (0, 64] and group_threshold at least 0. Received: threshold={self.threshold}, group_threshold={self.group_threshold}.")
+        if self.fit_steps < 1 or self.project_steps < 0:
+            raise RecipeError(f"smartdeal: fit_steps must be at least 1 and project_steps at least 0. Received: fit_steps={self.fit_steps}, project_steps={self.project_steps}.")
+
+    def variables(self, layout):
+        channels, slices, _, size = slices_shape(layout)
+        return {name: VariableSpec((channels, slices, size, size)) for name in ("basis", "inverse")}
+
+    def initial(self, weight, layout):
+        """Identities of the channels' size; the first step fits them."""
+        shape = self.variables(layout)["basis"].shape
+        rms = np.sqrt(np.square(weight, dtype=np.float64).mean(axis=layout.inner_axes)).reshape(-1, 1, 1, 1)
+        unit = np.where(rms > 0, rms, 1) / smartdeal.START
+        identity = np.broadcast_to(np.eye(shape[-1]), shape)
+        return {"basis": (identity * unit).astype(np.float32), "inverse": (identity / unit).astype(np.float32)}
+
+    def apply(self, weight, variables, layout):
+        if self.project_steps:
+            return weight
+        return straight_through(ops.stop_gradient(self._projected(weight, variables, layout)), weight)
+
+    def update(self, weight, variables, layout, step):
+        rows = to_slices(weight, layout)
+
+        def fitted():
+            basis = fit_basis(rows, self._powers(rows, variables["inverse"], layout), variables["basis"])
+            return basis, pseudo_inverse(basis)
+
+        kept = variables["basis"] + 0.0, variables["inverse"] + 0.0
+        basis, inverse = ops.cond(ops.equal((step - 1) % self.fit_steps, 0), fitted, lambda: kept)
+        changed = {"basis": basis, "inverse": inverse}
+        if self.project_steps:
+            due = ops.equal(step % self.project_steps, 0)
+            changed["weight"] = ops.cond(due, lambda: self._projected(weight, changed, layout), lambda: weight + 0.0)
+        return changed
+
+    def finish(self, weight, variables, layout):
+        powers = self._powers(to_slices(ops.convert_to_tensor(weight), layout), ops.convert_to_tensor(variables["inverse"]), layout)
+        return finished(ops.convert_to_numpy(powers), variables["basis"], layout)
+
+    def _powers(self, rows, inverse, layout):
+        return powers_of_two(ops.einsum("csrk,cskj->csrj", rows, inverse) * present(layout), self.threshold, self.group_threshold)
+
+    def _projected(self, weight, variables, layout):
+        """In whole numbers and one rounding, as the decoder does."""
+        whole, step = whole_basis(variables["basis"])
+        powers = self._powers(to_slices(weight, layout), variables["inverse"], layout)
+        return from_slices(ops.einsum("csrj,csjk->csrk", powers, whole) * step, layout)
+
+
+@register("smartdeal_coefficients")
+@dataclasses.dataclass(frozen=True)
+class SmartDealCoefficients(Method):
+    """Trains Ce and B in place of the weight, from the decomposition that they begin with. B is kept in units in which the coefficients are about 1, so that it learns at the pace of weights.
+
+    Attributes:
+        bar: how many steps more in one direction than in the other move a coefficient by one exponent.
+        penalty: of the first decomposition, see `converter.smartdeal.decompose`: more is sparser. Groups that it zeroes stay zero.
+    """
+
+    bar: int = 50
+    penalty: float = 0.02
+
+    trains_weight = False
+
+    def __post_init__(self):
+        if self.bar < 1 or self.penalty < 0:
+            raise RecipeError(f"smartdeal_coefficients: bar must be at least 1 and penalty at least 0. Received: bar={self.bar}, penalty={self.penalty}.")
+
+    def variables(self, layout):
+        shape = slices_shape(layout)
+        return {
+            "coefficients": VariableSpec(shape, trainable=True), "basis": VariableSpec((*shape[:2], shape[3], shape[3]), trainable=True),
+            "settled": VariableSpec(shape), "counter": VariableSpec(shape), "mask": VariableSpec(shape, "bool"),
+        }  # fmt: skip
+
+    def initial(self, weight, layout):
+        matrix = ops.convert_to_numpy(layout.to_matrix(weight)).astype(np.float32)
+        fitted = smartdeal.decompose(matrix, grouping(layout), self.penalty)
+        powers = ops.convert_to_numpy(to_slices(layout.from_matrix(coefficients(fitted.ids)), layout))
+        basis = np.moveaxis(fitted.basis.values, -1, 0) * fitted.scales[:, None, None, None]
+        return {"coefficients": powers, "settled": powers, "basis": (basis * smartdeal.START).astype(np.float32), "counter": np.zeros_like(powers), "mask": np.any(powers != 0, axis=-1, keepdims=True) & (present(layout) > 0)}
+
+    def apply(self, weight, variables, layout):
+        basis = variables["basis"] / smartdeal.START
+        whole, step = (ops.stop_gradient(value) for value in whole_basis(basis))
+        powers = ops.where(variables["mask"], variables["coefficients"], 0.0)
+        exact = ops.einsum("csrj,csjk->csrk", ops.stop_gradient(powers), whole) * step
+        smooth = ops.einsum("csrj,csjk->csrk", powers, basis + ops.stop_gradient(whole * step - basis))
+        return from_slices(straight_through(exact, smooth), layout)
+
+    def update(self, weight, variables, layout, step):
+        powers, counter = switch(variables["settled"], variables["coefficients"], variables["counter"], self.bar)
+        powers = ops.where(variables["mask"], powers, 0.0)
+        return {"coefficients": powers, "settled": powers, "counter": counter}
+
+    def finish(self, weight, variables, layout):
+        return finished(np.where(variables["mask"], variables["settled"], 0), variables["basis"] / np.float32(smartdeal.START), layout)
+
+
+def switch(settled, moved, counter, bar: int):
+    """The bucket switch: where the optimizer moved a coefficient to counts one step in that direction; at the bar the coefficient takes the next power of two that way.
+
+    A zero becomes +-1; a smallest power that is pushed to zero becomes zero.
+    Args:
+        settled: powers of two and zeros before the optimizer's step; moved: what it made of them; counter: of the steps so far.
+    Returns:
+        New powers and counters.
+    """
+    counter = counter + ops.sign(moved - settled)
+    direction = ops.where(ops.abs(counter) >= bar, ops.sign(counter), 0.0)
+    outwards = direction * ops.sign(settled)
+    grown = ops.sign(settled) * ops.minimum(ops.abs(settled) * 2, _LARGEST)
+    shrunk = ops.where(ops.abs(settled) > 1, settled / 2, 0.0)
+    powers = ops.where(settled == 0, direction, ops.where(outwards > 0, grown, ops.where(outwards < 0, shrunk, settled)))
+    return powers, ops.where(direction != 0, 0.0, counter)
