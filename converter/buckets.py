@@ -19,7 +19,7 @@ _GRID_TOLERANCE = 127 * 4 * np.finfo(np.float32).eps  # a few roundings of a num
 def bucket_steps(weights: np.ndarray, relative_error: float, channel_exponent: float = 1.0) -> np.ndarray:
     """Width 2e of the residual buckets of every output channel.
 
-    Uniform rounding with step d has the mean square error d^2 / 12. The steps follow the channels' own size, `step[n] ~ rms[n] ** channel_exponent`, and are
+    Uniform rounding with step d has the mean square error d^2 / 12, that of a weight of 0 is 0. The steps follow the channels' own size, `step[n] ~ rms[n] ** channel_exponent`, and are
     scaled so that the layer's error reaches `relative_error`. A channel with an outlier gets at least the step that keeps the outlier in an 8-bit id, so
     no weight is ever clipped.
 
@@ -33,7 +33,7 @@ def bucket_steps(weights: np.ndarray, relative_error: float, channel_exponent: f
     """
     power = np.einsum("nk,nk->n", weights, weights, dtype=np.float64) / weights.shape[1]
     shape = np.where(power > 0, np.power(np.maximum(power, 1e-300), channel_exponent / 2), 0.0)
-    total, shaped = power.sum(), np.square(shape).sum()
+    total, shaped = power.sum(), (np.square(shape) * np.count_nonzero(weights, axis=1)).sum() / weights.shape[1]
     if total == 0:
         return np.zeros(len(weights), np.float32)
     steps = shape * relative_error * np.sqrt(12.0 * total / shaped)

@@ -4,7 +4,7 @@
 output than a ResNet8 of the same width. So the converter measures. With calibration inputs it uses those. Without data it makes inputs up: smooth noise (natural signals are
 smooth) in the three ranges that models are trained for, and believes the range in which the model is least disturbed, as inputs of the wrong range drive a network
 where its biases decide and small errors look large. It is a guess all the same: a model fed with signals of mean zero,
-against which balanced rounding has nothing to cancel, can do up to 10 dB worse than measured on '0 to 1'. So reports name the inputs, and real ones are better.
+against which rounding for typical inputs has nothing to cancel, can do up to 10 dB worse than measured on '0 to 1'. So reports name the inputs, and real ones are better.
 """
 
 import math

@@ -174,7 +174,7 @@ def _best_powers(target: np.ndarray, energy: np.ndarray, penalty: float, lengths
 
 
 def _best_basis(tall: np.ndarray, values: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """Least squares for inputs that have a mean beside their variance, as after a ReLU: against those the sum of the errors counts, see `buckets.balance`.
+    """Least squares for inputs that have a mean beside their variance, as after a ReLU: against those the sum of the errors counts, see `feedback.TypicalInputs`.
 
     Drawn a little to the previous basis, which decides where a coefficient is zero in a whole slice.
     """

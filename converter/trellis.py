@@ -43,7 +43,7 @@ def round_block(weights: np.ndarray, asked: np.ndarray, matrix: np.ndarray, impo
     """Ids of a few columns that minimise the sum over k of `importance[k] * (aim - v)^2`, the reference of `native.round_block`.
 
     `v` is the value of column k's id, and `aim = weights[n, k] + asked[n, k] + sum over j < k of (weights[n, j] - v_j) * matrix[j, k]`: what a column misses, those behind it make up for.
-    float32, in this order; of equal sums the one of the lowest state, then of the even id.
+    A weight of 0 stays 0 on the whole numbers, as pruned weights must. float32, in this order; of equal sums the one of the lowest state, then of the even id.
 
     Args:
         weights, asked: float32 `(num_channels, columns)`, in steps.
@@ -72,16 +72,18 @@ def round_block(weights: np.ndarray, asked: np.ndarray, matrix: np.ndarray, impo
             aim += errors[j] * matrix[j, k]
         best = np.full((num_channels, NUM_STATES), _NEVER)
         error = np.zeros((num_channels, NUM_STATES), np.float32)
+        kept = np.zeros(num_channels, bool) if dependent else weights[:, k] == 0
         for state in range(NUM_STATES):
             position = (aim[:, state] - start[state]) / spacing
             for parity in (0, 1):
                 nearest = np.float32(2) * np.rint((position - np.float32(parity)) * np.float32(0.5)) + np.float32(parity)
                 nearest = np.clip(nearest, np.float32(lowest[parity]), np.float32(highest[parity]))
+                nearest = np.where(kept, np.float32(0), nearest)
                 value = nearest * spacing + start[state]
                 missed = aim[:, state] - value
                 total = cost[:, state] + missed * missed * importance[k]
                 after = table[state, parity]
-                better = total < best[:, after]
+                better = (total < best[:, after]) & ~(kept & (parity == 1))
                 best[better, after] = total[better]
                 error[better, after] = (weights[:, k] - value)[better]
                 ids[k, better, after], values[k, better, after] = nearest[better], value[better]

@@ -154,6 +154,18 @@ void Report(const Workload& w) {
   std::printf("  %7.3f\n", tiles.tile_ids / encode * 1e-9);
 }
 
+// Ids of `dependent` to values, which comes on top of decoding them.
+void ReportDependent(const std::vector<int8_t>& ids) {
+  std::printf("%-28s %7s %7s", "dependent: ids to values", "", "");
+  for (int i = 0; AvailableIsa(i) != nullptr; ++i) {
+    uint8_t states[kLanes] = {};
+    std::vector<int8_t> values = ids;
+    const double seconds = Fastest([&] { AvailableIsa(i)->decode->dependent(states, values.size() / kLanes, values.data()); });
+    std::printf("  %7.2f %7s", values.size() / seconds * 1e-9, "");
+  }
+  std::printf("\n");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -170,5 +182,6 @@ int main(int argc, char** argv) {
   Report(RansWorkload("rans, sd 1", Gaussian(count, 1), 0, 7, true));
   Report(RansWorkload("rans, sd 8", Gaussian(count, 8), 2, 15, true));
   Report(RansWorkload("rans, sd 20", Gaussian(count, 20), 3, 16, false));
+  ReportDependent(Gaussian(count, 8));
   return 0;
 }

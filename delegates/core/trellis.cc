@@ -54,13 +54,14 @@ class Search {
     float best[kTrellisStates], error[kTrellisStates] = {};
     for (float& b : best) b = kNever;
     std::memset(choices_[k], 0, sizeof(choices_[k]));
+    const bool kept = !block_.dependent && weight == 0.0f;
     for (uint32_t s = 0; s < kTrellisStates; ++s) {
       const float position = (aim[s] - start_[s]) / spacing;
-      for (uint32_t parity = 0; parity < 2; ++parity) {
+      for (uint32_t parity = 0; parity < (kept ? 1 : 2); ++parity) {
         const float odd = static_cast<float>(parity);
         float id = 2.0f * std::nearbyint((position - odd) * 0.5f) + odd;
         const float lowest = block_.dependent ? -62.0f - odd : -128.0f + odd, highest = block_.dependent ? 62.0f + odd : 126.0f + odd;
-        id = id < lowest ? lowest : id > highest ? highest : id;
+        id = kept ? 0.0f : id < lowest ? lowest : id > highest ? highest : id;
         const float value = id * spacing + start_[s], missed = aim[s] - value;
         const float total = cost_[s] + missed * missed * block_.importance[k];
         const uint32_t to = after_[s][parity];
