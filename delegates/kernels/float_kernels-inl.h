@@ -283,7 +283,14 @@ TFS_UNROLL
   }
 }
 
-void MultiplyIds(const int8_t* ids, const float* a, size_t k, float offset, float* sums) {
+// kOffset: there is one other than 0.
+template <bool kOffset>
+inline Vec LoadValues(const int8_t* ids, Vec offset) {
+  return kOffset ? Add(Vec::LoadIds(ids), offset) : Vec::LoadIds(ids);
+}
+
+template <bool kOffset>
+void MultiplyIdsPlus(const int8_t* ids, const float* a, size_t k, float offset, float* sums) {
   constexpr int kVecs = kPanelVecs < Vec::kRegisters / 8 ? kPanelVecs : Vec::kRegisters / 8;
   const Vec add = Vec::Set(offset);
   for (uint32_t column = 0; column < kPanel; column += kVecs * kLanes) {
@@ -299,17 +306,21 @@ TFS_UNROLL
       const Vec x = Vec::Set(a[i]), y = Vec::Set(a[i + 1]);
 TFS_UNROLL
       for (int v = 0; v < kVecs; ++v) {
-        even[v] = MulAdd(x, Add(Vec::LoadIds(row + v * kLanes), add), even[v]);
-        odd[v] = MulAdd(y, Add(Vec::LoadIds(row + kPanel + v * kLanes), add), odd[v]);
+        even[v] = MulAdd(x, LoadValues<kOffset>(row + v * kLanes, add), even[v]);
+        odd[v] = MulAdd(y, LoadValues<kOffset>(row + kPanel + v * kLanes, add), odd[v]);
       }
     }
     if (i < k) {
 TFS_UNROLL
-      for (int v = 0; v < kVecs; ++v) even[v] = MulAdd(Vec::Set(a[i]), Add(Vec::LoadIds(row + v * kLanes), add), even[v]);
+      for (int v = 0; v < kVecs; ++v) even[v] = MulAdd(Vec::Set(a[i]), LoadValues<kOffset>(row + v * kLanes, add), even[v]);
     }
 TFS_UNROLL
     for (int v = 0; v < kVecs; ++v) Add(even[v], odd[v]).Store(sums + column + v * kLanes);
   }
+}
+
+void MultiplyIds(const int8_t* ids, const float* a, size_t k, float offset, float* sums) {
+  (offset != 0.0f ? MultiplyIdsPlus<true> : MultiplyIdsPlus<false>)(ids, a, k, offset, sums);
 }
 
 void AddTo(const float* x, size_t count, float min, float max, float* y) {
