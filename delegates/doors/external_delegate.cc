@@ -134,7 +134,7 @@ tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
   registration.custom_name = "TFLiteSmartDelegate";
   registration.version = 1;
   for (const Claim& claim : claims) {
-    const NodeList nodes = {claim.pad, claim.node, claim.add};
+    const NodeList nodes(claim);
     const tfl::Status status = context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, nodes.get(), delegate);
     if (status != tfl::kOk) return status;
   }

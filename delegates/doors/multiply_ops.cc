@@ -70,7 +70,8 @@ class MultiplyOp : public Op {
     }
     if (integer(context)) return RunInt8(*Input(context, kX), tensor, *Output(context));
     TFS_RETURN_IF_ERROR(RunFloat(*Input(context, kX), tensor, *Output(context)));
-    return residual_ < 0 ? Status() : AddResidual(context->tensors[residual_], y, *Output(context));
+    if (residual_ >= 0) return AddResidual(context->tensors[residual_], y, *Output(context));
+    return ApplyCurve(runtime_, curve_, y.elements(), Output(context)->data.f);
   }
 
   void AbsorbPad(int x, const Padding& padding) override {
@@ -82,6 +83,11 @@ class MultiplyOp : public Op {
     residual_ = add.inputs->data[add.inputs->data[0] == output() ? 1 : 0];
     residual_activation_ = activation;
     SetOutput(add.outputs->data[0]);
+  }
+
+  void AbsorbCurve(int y, Curve curve) override {
+    curve_ = curve;
+    SetOutput(y);
   }
 
  protected:
@@ -143,6 +149,7 @@ class MultiplyOp : public Op {
   WeightScales float_scales_;
   int residual_ = -1;  // tensor that is added to the output
   Activation residual_activation_ = Activation::kNone;
+  Curve curve_ = Curve::kNone;
 };
 
 class Conv2DOp : public MultiplyOp {

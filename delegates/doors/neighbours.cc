@@ -5,7 +5,7 @@
 namespace tflite_smart {
 namespace {
 
-constexpr int kAdd = 0, kPad = 34;  // builtin codes
+constexpr int kAdd = 0, kLogistic = 14, kMul = 18, kPad = 34, kHardSwish = 117;  // builtin codes
 
 struct GraphNode {
   tfl::Node* node = nullptr;
@@ -19,24 +19,32 @@ struct GraphNode {
   int output() const { return node->outputs->data[0]; }
 };
 
-// Who writes and who reads every tensor; -1: nobody, kMany: more than one.
+// Who writes a tensor, who reads it first, and how often it is read. -1: nobody.
 struct Users {
-  static constexpr int kMany = -2;
-  std::vector<int> producer, consumer;
+  int producer = -1, consumer = -1, reads = 0;
+};
 
-  explicit Users(size_t tensors) : producer(tensors, -1), consumer(tensors, -1) {}
+class Graph {
+ public:
+  explicit Graph(size_t tensors) : users_(tensors) {}
 
   void Add(int index, const tfl::Node& node) {
-    for (int i = 0; node.outputs != nullptr && i < node.outputs->size; ++i) Set(node.outputs->data[i], index, &producer);
-    for (int i = 0; node.inputs != nullptr && i < node.inputs->size; ++i) Set(node.inputs->data[i], index, &consumer);
+    for (int i = 0; node.outputs != nullptr && i < node.outputs->size; ++i) {
+      if (Known(node.outputs->data[i])) users_[static_cast<size_t>(node.outputs->data[i])].producer = index;
+    }
+    for (int i = 0; node.inputs != nullptr && i < node.inputs->size; ++i) {
+      if (!Known(node.inputs->data[i])) continue;
+      Users& users = users_[static_cast<size_t>(node.inputs->data[i])];
+      if (users.reads++ == 0) users.consumer = index;
+    }
   }
 
+  Users of(int tensor) const { return Known(tensor) ? users_[static_cast<size_t>(tensor)] : Users(); }
+
  private:
-  static void Set(int tensor, int index, std::vector<int>* users) {
-    if (tensor < 0 || static_cast<size_t>(tensor) >= users->size()) return;
-    int& user = (*users)[static_cast<size_t>(tensor)];
-    user = user == -1 ? index : kMany;
-  }
+  bool Known(int tensor) const { return tensor >= 0 && static_cast<size_t>(tensor) < users_.size(); }
+
+  std::vector<Users> users_;
 };
 
 bool IsConvolution(const char* name) {
@@ -73,23 +81,61 @@ bool TakesPad(const GraphNode& conv, const Padding& padding) {
   return fits(padding.top, height) && fits(padding.bottom, height) && fits(padding.left, width) && fits(padding.right, width);
 }
 
-// The activation of an ADD. False if we have none like it.
-bool ReadAdd(const GraphNode& add, Activation* activation) {
-  if (!add.Is(kAdd, 2) || add.node->builtin_data == nullptr) return false;
+// The fused activation of an ADD or a MUL. False if it is neither, or we have none like it.
+bool ReadBinary(const GraphNode& binary, int code, Activation* activation) {
+  if (!binary.Is(code, 2) || binary.node->builtin_data == nullptr) return false;
   int fused;
-  std::memcpy(&fused, add.node->builtin_data, sizeof(fused));
+  std::memcpy(&fused, binary.node->builtin_data, sizeof(fused));
   constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu, Activation::kReluN1To1, Activation::kRelu6};
   if (fused < 0 || fused > 3) return false;
   *activation = kActivations[fused];
   return true;
 }
 
-// Whether the nodes would become one node with one output.
-bool IsOnePartition(tfl::Context* context, const NodeList& nodes) {
+// Whether a claim's nodes would become one node with one output.
+bool IsOnePartition(tfl::Context* context, const Claim& claim) {
+  const NodeList nodes(claim);
   tfl::DelegateParams* partitions = nullptr;
   int count = 0;
   return context->PreviewDelegatePartitioning(context, nodes.get(), &partitions, &count) == tfl::kOk && count == 1 &&
          partitions[0].output_tensors->size == 1;
+}
+
+// The claim with the PAD in front of it, if it can have that.
+Claim WithPad(tfl::Context* context, const Graph& graph, const GraphNode& conv, Claim claim) {
+  const Users x = graph.of(conv.node->inputs->data[0]);
+  GraphNode pad;
+  Padding padding;
+  if (x.producer < 0 || x.reads != 1 || !pad.Read(context, x.producer) || !ReadPad(context, pad, &padding) || !TakesPad(conv, padding)) return claim;
+  Claim with = claim;
+  with.pad = x.producer;
+  return IsOnePartition(context, with) ? with : claim;
+}
+
+// The claim with what comes behind it: y -> ADD or HARD_SWISH, or y -> LOGISTIC -> MUL <- y.
+Claim WithAfter(tfl::Context* context, const Graph& graph, int y, const Claim& claim) {
+  const Users users = graph.of(y);
+  GraphNode first, mul;
+  Activation activation;
+  if (users.consumer < 0 || !first.Read(context, users.consumer) || first.node->outputs == nullptr || first.node->outputs->size != 1) return claim;
+  Claim with = claim;
+  with.after = users.consumer;
+  if (ReadBinary(first, kAdd, &activation)) {
+    const int* inputs = first.node->inputs->data;
+    const int other = inputs[0] == y ? inputs[1] : inputs[0];
+    if (users.reads != 1 || !SameShape(context->tensors[y], context->tensors[other])) return claim;
+  } else if (first.Is(kLogistic, 1)) {
+    const Users logistic = graph.of(first.output());
+    if (users.reads != 2 || logistic.reads != 1 || !mul.Read(context, logistic.consumer) || !ReadBinary(mul, kMul, &activation) ||
+        activation != Activation::kNone || (mul.node->inputs->data[0] != y && mul.node->inputs->data[1] != y)) {
+      return claim;
+    }
+    with.logistic = users.consumer;
+    with.after = logistic.consumer;
+  } else if (!first.Is(kHardSwish, 1) || users.reads != 1) {
+    return claim;
+  }
+  return context->tensors[y].type == tfl::kFloat32 && IsOnePartition(context, with) ? with : claim;
 }
 
 }  // namespace
@@ -98,32 +144,20 @@ tfl::Status FindNeighbours(tfl::Context* context, std::vector<Claim>* claims) {
   tfl::IntArray* plan = nullptr;
   if (context->GetExecutionPlan(context, &plan) != tfl::kOk || plan == nullptr) return tfl::kError;
   const std::vector<int> order(plan->data, plan->data + plan->size);  // a preview may move the plan
-  Users users(context->tensors_size);
-  GraphNode any;
+  Graph graph(context->tensors_size);
+  GraphNode node;
   for (const int index : order) {
-    if (!any.Read(context, index)) return tfl::kError;
-    users.Add(index, *any.node);
+    if (!node.Read(context, index)) return tfl::kError;
+    graph.Add(index, *node.node);
   }
   for (Claim& claim : *claims) {
-    GraphNode conv, pad, add;
-    if (!conv.Read(context, claim.node)) return tfl::kError;
-    if (!IsConvolution(conv.registration->custom_name) || conv.node->inputs->size < 1 || conv.node->outputs->size != 1) continue;
-    const int x = conv.node->inputs->data[0], y = conv.output();
-    const int before = users.producer[static_cast<size_t>(x)], after = users.consumer[static_cast<size_t>(y)];
-    Padding padding;
-    if (before >= 0 && users.consumer[static_cast<size_t>(x)] == claim.node && pad.Read(context, before) && ReadPad(context, pad, &padding) &&
-        TakesPad(conv, padding) && IsOnePartition(context, {before, claim.node, -1})) {
-      claim.pad = before;
-    }
-    Activation activation;
-    if (after < 0 || !add.Read(context, after) || !ReadAdd(add, &activation)) continue;
-    const int* inputs = add.node->inputs->data;
-    const tfl::Tensor& other = context->tensors[inputs[0] == y ? inputs[1] : inputs[0]];
-    bool taken = false;  // by the other of two convolutions
-    for (const Claim& c : *claims) taken |= c.add == after;
-    if (!taken && inputs[0] != inputs[1] && SameShape(context->tensors[y], other) && IsOnePartition(context, {claim.pad, claim.node, after})) {
-      claim.add = after;
-    }
+    if (!node.Read(context, claim.node)) return tfl::kError;
+    if (!IsConvolution(node.registration->custom_name) || node.node->inputs->size < 1 || node.node->outputs->size != 1) continue;
+    claim = WithPad(context, graph, node, claim);
+    const Claim with = WithAfter(context, graph, node.output(), claim);
+    bool taken = false;  // by the other of two convolutions that are added
+    for (const Claim& c : *claims) taken |= with.after >= 0 && c.after == with.after;
+    if (!taken) claim = with;
   }
   return tfl::kOk;
 }
@@ -136,8 +170,12 @@ Status AbsorbNeighbours(tfl::Context* context, const tfl::IntArray& nodes, Op* o
     if (!node.Read(context, nodes.data[i])) return MakeError(Code::kInvalidArgument, "partition: its nodes must exist. Received: node=%d.", nodes.data[i]);
     if (ReadPad(context, node, &padding)) {
       op->AbsorbPad(node.node->inputs->data[0], padding);
-    } else if (ReadAdd(node, &activation)) {
+    } else if (ReadBinary(node, kAdd, &activation)) {
       op->AbsorbAdd(*node.node, activation);
+    } else if (node.Is(kHardSwish, 1)) {
+      op->AbsorbCurve(node.output(), Curve::kHardSwish);
+    } else if (node.Is(kMul, 2)) {
+      op->AbsorbCurve(node.output(), Curve::kSwish);
     }
   }
   return Status();

@@ -1,8 +1,10 @@
-// Builtin ops beside one of ours that it does on the way: PAD before a convolution, whose zeros then exist nowhere, and ADD behind one, whose
-// sum then needs no third tensor. That spares a pass over memory, the memory itself, and a change between our threads and XNNPACK's.
+// Builtin ops beside one of ours that it does on the way: PAD before a convolution, whose zeros then exist nowhere; behind one ADD, HARD_SWISH or
+// swish (LOGISTIC and MUL), whose result then takes the place of the convolution's. That spares passes over memory, the memory itself, and
+// changes between our threads and XNNPACK's.
 //
 // READ FIRST
-// * Only what leaves every bit as it was: zeros are skipped as those of padding SAME are, and the sum is rounded once more, as ADD does.
+// * Zeros are skipped as those of padding SAME are, and a sum is rounded once more, as ADD does: the same bits. Of a curve every kernel of
+//   LiteRT's has its own last bits, and so have we.
 // * The tensor in between disappears. So nobody else may read it, and it must be no output of the model; that nobody tells a delegate, but
 //   the partition that the runtime would make lists it as an output of its own.
 #ifndef TFLITE_SMART_DOORS_NEIGHBOURS_H_
@@ -18,14 +20,15 @@ namespace tflite_smart {
 struct Claim {
   int node;
   int pad = -1;
-  int add = -1;
+  int after = -1;  // the last one behind ...
+  int logistic = -1;  // ... and if that is the MUL of a swish, its other half
 };
 
-// The IntArray of up to three nodes, without those that are -1.
+// A claim as an IntArray.
 class NodeList {
  public:
-  NodeList(int a, int b, int c) {
-    for (const int node : {a, b, c}) {
+  explicit NodeList(const Claim& claim) {
+    for (const int node : {claim.pad, claim.node, claim.logistic, claim.after}) {
       if (node >= 0) list_.data[list_.size++] = node;
     }
   }
@@ -33,7 +36,7 @@ class NodeList {
 
  private:
   struct {
-    int size = 0, data[3] = {};
+    int size = 0, data[4] = {};
   } list_;
 };
 

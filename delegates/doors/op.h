@@ -43,9 +43,11 @@ class Op {
   virtual Status Prepare(tfl::Context* context) = 0;
   Status Run(tfl::Context* context);
 
-  // After Init(), for ops that neighbours.h finds neighbours for: x and its padding, or an ADD of the output and a residual.
+  // After Init(), for ops that neighbours.h finds neighbours for: x and its padding, an ADD of the
+  // output and a residual, or the tensor of a curve of the output.
   virtual void AbsorbPad(int, const Padding&) {}
   virtual void AbsorbAdd(const tfl::Node&, Activation) {}
+  virtual void AbsorbCurve(int, Curve) {}
 
  protected:
   virtual Status Invoke(tfl::Context* context) = 0;

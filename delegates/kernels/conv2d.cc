@@ -207,15 +207,31 @@ int32_t MaxGroupsPerPanel(const ConvGeometry& g) {
   return std::min(g.groups(), (width + g.channels_per_group() - 1) / g.channels_per_group());
 }
 
-Status AddTo(Runtime* runtime, const float* x, int64_t count, Activation activation, float* y) {
+namespace {
+
+// `run` for the parts of an array that each thread has mostly written itself.
+template <typename Run>
+Status ForParts(Runtime* runtime, int64_t count, const Run& run) {
   constexpr int64_t kMinPart = 16384, kStep = 64;  // less is not worth waking a thread
   const Cuts cuts = Cuts::Make(count, kStep, std::min<int64_t>(runtime->threads.num_threads(), count / kMinPart));
-  const Limits limits = LimitsOf(activation);
   return runtime->threads.ParallelFor(static_cast<size_t>(cuts.parts), [&](size_t i) {
-    const int64_t begin = cuts.Begin(static_cast<int64_t>(i)), end = cuts.Begin(static_cast<int64_t>(i) + 1);
-    ActiveIsa().f32->add_to(x + begin, static_cast<size_t>(end - begin), limits.min, limits.max, y + begin);
+    const int64_t begin = cuts.Begin(static_cast<int64_t>(i));
+    run(begin, static_cast<size_t>(cuts.Begin(static_cast<int64_t>(i) + 1) - begin));
     return Status();
   });
+}
+
+}  // namespace
+
+Status AddTo(Runtime* runtime, const float* x, int64_t count, Activation activation, float* y) {
+  const Limits limits = LimitsOf(activation);
+  return ForParts(runtime, count, [&](int64_t begin, size_t part) { ActiveIsa().f32->add_to(x + begin, part, limits.min, limits.max, y + begin); });
+}
+
+Status ApplyCurve(Runtime* runtime, Curve curve, int64_t count, float* y) {
+  if (curve == Curve::kNone) return Status();
+  const auto apply = curve == Curve::kSwish ? ActiveIsa().f32->swish : ActiveIsa().f32->hard_swish;
+  return ForParts(runtime, count, [&](int64_t begin, size_t part) { apply(part, y + begin); });
 }
 
 Status RunConv2D(Runtime* runtime, const ConvLayer& layer) {

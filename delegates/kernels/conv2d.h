@@ -54,8 +54,10 @@ struct ConvLayer {
   float* y;
 };
 
-// y[i] = activation(y[i] + x[i]), as TFLite's ADD.
+// What may follow a layer, in place: y[i] = activation(y[i] + x[i]), as TFLite's ADD, or a curve of y[i].
+enum class Curve { kNone, kSwish, kHardSwish };
 Status AddTo(Runtime* runtime, const float* x, int64_t count, Activation activation, float* y);
+Status ApplyCurve(Runtime* runtime, Curve curve, int64_t count, float* y);
 
 // The caller has checked that weight, geometry and buffers fit together.
 Status RunConv2D(Runtime* runtime, const ConvLayer& layer);

@@ -378,13 +378,14 @@ TFS_UNROLL
 }  // namespace
 }  // namespace tflite_smart
 
+#include "kernels/float_curves-inl.h"
 #include "kernels/float_depthwise-inl.h"
 #include "kernels/float_smartdeal-inl.h"
 #include "kernels/float_winograd-inl.h"
 
-#define TFLITE_SMART_FLOAT_KERNELS(name)                                                                                        \
-  namespace tflite_smart {                                                                                                      \
-  const FloatKernels name = {Vec::kGemmRows, Gemm,        Depthwise,  Lanes,           WinogradInput, WinogradFilter,          \
-                             WinogradOutput, MultiplyIds, AddTo, Dequantize, Coefficients,    MixGroups,     ScaleTransposed,         \
-                             ScaleRows};                                                                                       \
+#define TFLITE_SMART_FLOAT_KERNELS(name)                                                                                      \
+  namespace tflite_smart {                                                                                                    \
+  const FloatKernels name = {Vec::kGemmRows, Gemm,         Depthwise,        Lanes,      WinogradInput,                       \
+                             WinogradFilter, WinogradOutput, MultiplyIds,    AddTo,      Map<SwishOf>,                        \
+                             Map<HardSwishOf>, Dequantize, Coefficients,     MixGroups,  ScaleTransposed, ScaleRows};         \
   }

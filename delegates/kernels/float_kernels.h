@@ -130,6 +130,10 @@ struct FloatKernels {
   // y[i] = clamp(y[i] + x[i]).
   void (*add_to)(const float* x, size_t count, float min, float max, float* y);
 
+  // In place: x / (1 + e^-x), and x * min(max(x + 3, 0), 6) / 6.
+  void (*swish)(size_t count, float* y);
+  void (*hard_swish)(size_t count, float* y);
+
   // values[i] = ids[i] + offset. Exact. May write up to the next multiple of 32 values.
   void (*dequantize)(const int8_t* ids, size_t count, float offset, float* values);
 

@@ -1,4 +1,4 @@
-"""PAD and ADD beside a convolution: done on the way where that changes nothing, left alone elsewhere. Bit for bit the same either way."""
+"""PAD, ADD, HARD_SWISH and swish beside a convolution: done on the way where that can be, left alone elsewhere."""
 
 import numpy as np
 import pytest
@@ -145,6 +145,50 @@ def test_an_output_added_to_itself(rng):
     add_node(model, [tensors[1], tensors[1]], tensors[2])
     interpreter = make_interpreter(model.build(tensors[:1], tensors[2:]))
     np.testing.assert_array_equal(invoke(interpreter, x), 2 * conv(weight, x, 1))
+
+
+def curve_model(weight, shape, curve, *, shown=False):
+    """y = curve(convolution(x)), 1x1. shown: the convolution's tensor is an output too."""
+    model = models.ModelBuilder()
+    x, between, y = (model.tensor(name, shape) for name in "xby")
+    conv_nodes(model, weight, x, between, filter_size=1)
+    if curve == "HARD_SWISH":
+        model.builtin("HARD_SWISH", [between], [y])
+    else:
+        logistic = model.tensor("l", shape)
+        model.builtin("LOGISTIC", [between], [logistic])
+        model.builtin("MUL", [between, logistic] if curve == "swish" else [logistic, logistic], [y], schema.MulOptionsT())
+    return model.build([x], [y, between] if shown else [y])
+
+
+CURVES = {
+    "HARD_SWISH": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "swish": lambda x: x / (1 + np.exp(-x)),
+    "squared logistic": lambda x: 1 / (1 + np.exp(-x)) ** 2,
+}
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+@pytest.mark.parametrize("curve", ["HARD_SWISH", "swish"])
+@pytest.mark.parametrize("shape", [(1, 1, 3, 32), (1, 30, 41, 32)])
+def test_curves(rng, isa, shape, curve, num_threads):
+    """Eight roundings follow each other where an exponential is computed: 1e-6 of the result; below -80 what remains of it is denormal."""
+    weight = models.random_weight(rng, (32, 1, 1, 32), 0)
+    x = (rng.normal(size=shape) * rng.choice([0.01, 1, 30], shape)).astype(np.float32)
+    y = conv(weight, x, 1).astype(np.float64)
+    assert y.max() > 20 and y.min() < -20
+    interpreter = make_interpreter(curve_model(weight, shape, curve), num_threads=num_threads)
+    assert is_one_node(interpreter)
+    np.testing.assert_allclose(invoke(interpreter, x), CURVES[curve](y), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("curve, shown", [("HARD_SWISH", True), ("swish", True), ("squared logistic", False)])
+def test_curves_that_are_left_alone(rng, curve, shown):
+    weight = models.random_weight(rng, (32, 1, 1, 32), 0)
+    x = rng.normal(size=(1, 4, 5, 32)).astype(np.float32)
+    interpreter = make_interpreter(curve_model(weight, x.shape, curve, shown=shown))
+    assert not is_one_node(interpreter)
+    np.testing.assert_allclose(invoke(interpreter, x), CURVES[curve](conv(weight, x, 1).astype(np.float64)), rtol=1e-5, atol=1e-5)
 
 
 def test_batches_that_differ_are_an_error(rng):

@@ -1,0 +1,52 @@
+// Activations that are more than two limits, over `Vec`; part of float_kernels-inl.h, which includes it.
+
+namespace tflite_smart {
+namespace {
+
+// 2^n, of the sum of n and kExponentMagic: 1.5 * 2^23 puts the integer n + 127 in the sum's lowest bits, where the shift finds it.
+constexpr float kExponentMagic = 12582912.0f + 127.0f;
+
+inline Vec PowerOfTwo(Vec magic) {
+  typedef uint32_t Bits __attribute__((vector_size(sizeof(float) * kLanes)));
+  Bits bits;
+  __builtin_memcpy(&bits, &magic.v, sizeof(bits));
+  bits <<= 23;
+  __builtin_memcpy(&magic.v, &bits, sizeof(bits));
+  return magic;
+}
+
+// e^z for -87 <= z <= 87: 2^n * e^r with |r| <= log(2) / 2, the polynomial being that of Cephes' expf (Moshier 1989). Within 2 ulp.
+inline Vec Exp(Vec z) {
+  const Vec magic = MulAdd(z, Vec::Set(1.44269504f), Vec::Set(kExponentMagic));
+  const Vec n = Add(magic, Vec::Set(-kExponentMagic));
+  const Vec r = MulAdd(n, Vec::Set(2.12194440e-4f), MulAdd(n, Vec::Set(-0.693359375f), z));  // log(2) in two parts, the first one exact
+  Vec p = MulAdd(Vec::Set(1.9875691500e-4f), r, Vec::Set(1.3981999507e-3f));
+  p = MulAdd(p, r, Vec::Set(8.3334519073e-3f));
+  p = MulAdd(p, r, Vec::Set(4.1665795894e-2f));
+  p = MulAdd(p, r, Vec::Set(1.6666665459e-1f));
+  p = MulAdd(p, r, Vec::Set(5.0000001201e-1f));
+  return Mul(Add(MulAdd(Mul(r, r), p, r), Vec::Set(1.0f)), PowerOfTwo(magic));
+}
+
+// x / (1 + e^-x)
+inline Vec SwishOf(Vec x) {
+  const Vec z = Min(Vec::Set(87.0f), Max(Vec::Set(-87.0f), Mul(x, Vec::Set(-1.0f))));
+  return {x.v / Add(Exp(z), Vec::Set(1.0f)).v};
+}
+
+// x * min(max(x + 3, 0), 6) / 6
+inline Vec HardSwishOf(Vec x) {
+  return Mul(Mul(x, Vec::Set(1.0f / 6.0f)), Min(Vec::Set(6.0f), Max(Vec::Zero(), Add(x, Vec::Set(3.0f)))));
+}
+
+template <Vec (*kCurve)(Vec)>
+void Map(size_t count, float* y) {
+  size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) kCurve(Vec::Load(y + i)).Store(y + i);
+  if (i == count) return;
+  const uint32_t rest = static_cast<uint32_t>(count - i);
+  kCurve(Vec::LoadFirst(y + i, rest)).StoreFirst(y + i, rest);
+}
+
+}  // namespace
+}  // namespace tflite_smart
