@@ -80,5 +80,6 @@ def test_stripped_and_small(elf):
 
 def test_holds_the_sources_for_other_machines(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("CMakeLists.txt", "exports.map", "cross_build.py", "include/tflite_smart.h", "core/packed.cc", "kernels/isa.cc", "doors/op.cc"):
+    for name in ("CMakeLists.txt", "exports.map", "cross_build.py", "include/tflite_smart.h", "core/packed.cc", "kernels/isa.cc", "doors/op.cc",
+                 "android/bionic_symbols.txt"):
         assert f"tflite_smart/delegates/{name}" in names
