@@ -1,4 +1,5 @@
-"""The table of whole models beside LiteRT with XNNPACK: warm latency, cold start and peak memory, as ratios smart / original.
+"""The table of whole models beside LiteRT with XNNPACK: warm latency, cold start and peak memory, as ratios smart / original, and how latency scales
+with threads.
 
     python tests/bench/speed_table.py FOLDER [--threads 1 2] [--rounds N] [--models NAME ...] [--json]
 
@@ -100,7 +101,7 @@ def measure(original: str, smart: str, num_threads: int, rounds: int) -> dict[st
     figures = {key: statistics.median(values) for key, values in ratios.items()}
     # The least disturbed run of each: what remains of the ratio on a machine where others work too.
     figures["fastest_latency"] = min(s for _, s in latencies) / min(b for b, _ in latencies)
-    figures["original_ms"] = min(b for b, _ in latencies)
+    figures["original_ms"], figures["smart_ms"] = min(b for b, _ in latencies), min(s for _, s in latencies)
     figures["original_bytes"] = Path(original).stat().st_size
     return figures
 
@@ -109,13 +110,20 @@ def geometric_mean(values) -> float:
     return math.exp(statistics.fmean(math.log(v) for v in values))
 
 
+def scaling(by_threads: dict[int, dict[str, float]], key: str) -> float:
+    """How many times faster the most threads are than the fewest."""
+    return by_threads[min(by_threads)][key] / by_threads[max(by_threads)][key]
+
+
 def report(rows: dict[str, dict[int, dict[str, float]]], threads: list[int]) -> str:
     """The table as text."""
-    lines = [f"{'model':24s}" + "".join(f" | {n} thread{'s' * (n > 1)}: XNNPACK  latency  (fastest)" for n in threads) + " | cold start  peak memory"]
+    columns = "cold start  peak memory  scaling XNNPACK  smart"
+    lines = [f"{'model':24s}" + "".join(f" | {n} thread{'s' * (n > 1)}: XNNPACK  latency  (fastest)" for n in threads) + f" | {columns}"]
     for name, by_threads in rows.items():
         cells = "".join(f" | {f['original_ms']:14.2f} ms  {f['latency_ms']:7.2f}  {f['fastest_latency']:9.2f} " for f in by_threads.values())
         first = by_threads[threads[0]]
-        lines.append(f"{name:24s}{cells} | {first['cold_start_ms']:10.2f}  {first['peak_memory_bytes']:11.2f}")
+        lines.append(f"{name:24s}{cells} | {first['cold_start_ms']:10.2f}  {first['peak_memory_bytes']:11.2f}"
+                     f"  {scaling(by_threads, 'original_ms'):15.2f}  {scaling(by_threads, 'smart_ms'):5.2f}")
     means = "".join(f" | {'':17s}  {geometric_mean(r[n]['latency_ms'] for r in rows.values()):7.2f}  "
                     f"{geometric_mean(r[n]['fastest_latency'] for r in rows.values()):9.2f} " for n in threads)
     cold = geometric_mean(r[threads[0]]["cold_start_ms"] for r in rows.values())
