@@ -1,24 +1,31 @@
-"""Which weight may lose how much: from a recipe to the settings of every tensor, without data.
+"""Which weight may lose how much: from a recipe, and what is known of the layers, to the settings of every tensor.
 
-With small errors that are independent of each other, the noise that rounding adds to the model's output is the sum of what the layers add, each in proportion to its
-relative error power `e_l ** 2`; a step half as wide costs one bit for each of its `n_l` weights. Minimising the bits for a given sum of noise (one Lagrangian) gives
+With small errors that are independent of each other, the noise that rounding adds to the model's output is the sum of what the layers add: `s_l * e_l ** 2` with the relative error
+power `e_l ** 2` of the weights and the layer's sensitivity `s_l`. Minimising all bits for a given sum of noise is one Lagrangian for the whole model: every layer by itself
+minimises `n_l * bits_l + lambda * s_l * e_l ** 2` over its steps. What was counted and measured of the layers (`rate_distortion`, `sensitivity`) is used as it is, and the error budget is
+then the noise-to-signal ratio that the outputs are expected to have. Without, all sensitivities are 1 and a step half as wide costs one bit for each of the `n_l` weights, so
 
     e_l ** 2 = error_budget * n_l / sum(n)
 
-so a layer with a tenth of the weights gets a tenth of the noise: the thin layers (depthwise, first, last), where bits are cheap, are kept fine.
+and a layer with a tenth of the weights may add a tenth of the noise: the thin layers (depthwise, first, last), where bits are cheap, are kept fine.
 """
 
 import dataclasses
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from tflite_smart.converter import smartdeal
 from tflite_smart.converter.compress import TensorSettings
+from tflite_smart.converter.rate_distortion import Curve
 from tflite_smart.converter.recipe import SmartConfig, WeightConfig
 
 # Beyond 45 % rms error the buckets are wider than most weights, below 0.2 % they are finer than int8's.
 _LEAST_RELATIVE_ERROR, _MOST_RELATIVE_ERROR = 0.002, 0.45
 _MOST_BASIS_BITS = 1.0
 _TABLE_OPS = ("GATHER", "EMBEDDING_LOOKUP")
+_BISECTIONS = 40
 _SPATIAL_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 
 
@@ -45,25 +52,62 @@ class WeightInfo:
 
 
 @dataclasses.dataclass(frozen=True)
+class LayerFacts:
+    """What was found out about a weight: its rate-distortion curve, and its sensitivity, output noise over weight noise."""
+
+    curve: Curve
+    sensitivity: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Skip:
     """A weight that stays as it is, and why."""
 
     reason: str
 
 
-def allocate(weights: list[WeightInfo], config: SmartConfig) -> list[TensorSettings | Skip]:
+def allocate(weights: list[WeightInfo], config: SmartConfig, facts: Sequence[LayerFacts | None] | None = None) -> list[TensorSettings | Skip]:
     """Settings for every weight, in order.
+
+    Args:
+        facts: of every weight that shares the error budget, None for the others; None for all where nothing was measured.
 
     Raises:
         RecipeError: for a pattern of the recipe that matches nothing.
     """
     config.check_names([name for weight in weights for name in weight.names])
     decisions = [_decide(weight, config) for weight in weights]
-    total = sum(w.num_elements for w, d in zip(weights, decisions) if _shares_budget(w, d))
+    shared = [index for index, (weight, decision) in enumerate(zip(weights, decisions)) if _shares_budget(weight, decision)]
+    sizes = np.array([weights[index].num_elements for index in shared], float)
+    if facts is None:
+        errors = np.sqrt(config.error_budget * sizes / sizes.sum()).clip(_LEAST_RELATIVE_ERROR, _MOST_RELATIVE_ERROR)
+    else:
+        errors = _deal(config.error_budget, sizes, [facts[index] for index in shared])
+    asked = dict(zip(shared, errors.tolist()))
     return [
-        _settings(weight, decision, config.error_budget * weight.num_elements / max(total, 1)) if isinstance(decision, WeightConfig) else decision
-        for weight, decision in zip(weights, decisions)
+        _settings(weight, decision, asked.get(index)) if isinstance(decision, WeightConfig) else decision
+        for index, (weight, decision) in enumerate(zip(weights, decisions))
     ]
+
+
+def _deal(budget: float, sizes: np.ndarray, facts: list[LayerFacts]) -> np.ndarray:
+    """The relative error to ask of every layer so that all bits are fewest and the expected noise of the outputs is `budget`: bisection over the multiplier."""
+    if not facts:
+        return np.zeros(0)
+    bits = sizes[:, None] * np.stack([fact.curve.bits for fact in facts])
+    noise = np.stack([fact.sensitivity * fact.curve.noise for fact in facts])
+    every = np.arange(len(facts))
+    low, high = -20.0, 60.0  # log2 of the multiplier, bits for the whole noise of a layer
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        chosen = (bits + 2.0**middle * noise).argmin(axis=1)
+        low, high = (middle, high) if noise[every, chosen].sum() > budget else (low, middle)
+    return np.array([fact.curve.asked[index] for fact, index in zip(facts, (bits + 2.0**high * noise).argmin(axis=1))])
+
+
+def shares_budget(weights: list[WeightInfo], config: SmartConfig) -> list[bool]:
+    """Which weights get their error from the error budget: float ones for which the recipe does not fix it."""
+    return [_shares_budget(weight, _decide(weight, config)) for weight in weights]
 
 
 def _decide(weight: WeightInfo, config: SmartConfig) -> WeightConfig | Skip:
@@ -78,15 +122,14 @@ def _decide(weight: WeightInfo, config: SmartConfig) -> WeightConfig | Skip:
 
 
 def _shares_budget(weight: WeightInfo, decision: WeightConfig | Skip) -> bool:
-    return isinstance(decision, WeightConfig) and weight.dtype != "int8" and decision.relative_error is None
+    return isinstance(decision, WeightConfig) and weight.dtype != "int8" and decision.relative_error is None and decision.buckets != "binary"
 
 
-def _settings(weight: WeightInfo, chosen: WeightConfig, noise: float) -> TensorSettings:
-    relative_error = chosen.relative_error or min(max(math.sqrt(noise), _LEAST_RELATIVE_ERROR), _MOST_RELATIVE_ERROR)
+def _settings(weight: WeightInfo, chosen: WeightConfig, asked: float | None) -> TensorSettings:
     grouping = smartdeal.grouping((*weight.shape[: weight.axis], *weight.shape[weight.axis + 1 :]), weight.op_type in _SPATIAL_OPS)
     return TensorSettings(
         buckets=_buckets(weight, chosen, grouping),
-        relative_error=relative_error,
+        relative_error=chosen.relative_error or asked or _MOST_RELATIVE_ERROR,
         channel_exponent=chosen.channel_exponent,
         codecs=chosen.codecs,
         objective=chosen.objective,

@@ -9,50 +9,26 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from tflite_smart.converter import check, from_keras, layer_statistics, model_writer, search, unknown_fields
-from tflite_smart.converter.allocate import Skip, allocate
-from tflite_smart.converter.compress import TensorSettings, compress_tensor
-from tflite_smart.converter.errors import TFLiteSmartError, UnpackableWeightError, UnsupportedModelError
+from tflite_smart.converter import accuracy, check, from_keras, layer_statistics, model_writer, search, unknown_fields
+from tflite_smart.converter.candidates import Candidates
+from tflite_smart.converter.compress import TensorSettings
+from tflite_smart.converter.encoding import Encoded, encode_and_release, plan
+from tflite_smart.converter.errors import TargetError, TFLiteSmartError, UnsupportedModelError
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.passes.base import Encoding
 from tflite_smart.converter.recipe import SmartConfig, resolve
-from tflite_smart.converter.report import ConversionReport, TensorRow
+from tflite_smart.converter.report import ConversionReport, TensorRow, Trial
 from tflite_smart.converter.rewrite import is_smart, rewrite
-from tflite_smart.converter.selection import LeftAlone, Weight, find_weights
+from tflite_smart.converter.selection import LeftAlone
 
-# What an operator of ours adds to the file: its table and options, the table of a tensor, padding. A weight must gain more than that for every operator.
-_OPERATOR_BYTES = 256
 # How far below its target an output may be measured before it is worth a word; single measurements scatter by as much.
 _MISSED_DB = 3.0
+# Candidates tell the size to a fraction of a percent; this many corrections bring a file under its target.
+_MAX_CORRECTIONS = 6
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Planned:
-    """The decision for one weight: settings to pack it with, or why not; and what is known of its inputs."""
-
-    weight: Weight
-    decision: TensorSettings | Skip
-    factors: layer_statistics.Factors | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """One weight after encoding; `blob` is empty and `skipped` says why where it is left alone. `digest` is that of the values to decode to."""
-
-    weight: Weight
-    blob: bytes = b""
-    codec: str = ""
-    value_kind: str = ""
-    bits_per_weight: float = 0.0
-    max_error: float = 0.0
-    relative_error: float = 0.0
-    digest: bytes = b""
-    skipped: str = ""
-    compute: str | None = None
 
 
 def convert(
@@ -62,74 +38,119 @@ def convert(
     output: str | os.PathLike | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    evaluation_data: Mapping | None = None,
 ) -> ConversionReport:
     """Compresses a model.
 
     Args:
         model: path of a .tflite, .keras or .h5 file or of a SavedModel folder; the bytes of a .tflite; or a Keras 3 or tf_keras model.
-        recipe: a name, a .json file, a mapping or a `SmartConfig`; None is `lossless_accuracy`.
+        recipe: a name, a .json file, a mapping or a `SmartConfig`; None is `lossless_accuracy`. It holds the target: `{"target_size_bytes": 2000000}`, see `SmartConfig`.
         calibration_data: sample inputs, unlabelled, some hundred of them; an array, or input name -> array, first axis = samples. The rounding then minimises the error of
-            every layer's output on them instead of that of its weights, which reaches the same fidelity with fewer bits. The shipped recipes work without.
+            every layer's output on them instead of that of its weights, and the bits go where they count on them, which reaches the same fidelity with fewer bits. The shipped
+            recipes work without.
         output: where the result goes; None keeps nothing and reports what would come out.
         overwrite: replace an existing output.
         progress: called with (phase, done, total).
+        evaluation_data: labelled samples for `target_max_drop`: input name (or x) -> samples, y -> labels.
 
     Returns:
-        What was done with every tensor.
+        What was done with every tensor, and every budget that was tried.
 
     Raises:
-        TFLiteSmartError: see `errors`. The output is then as it was before.
+        TFLiteSmartError: see `errors`; `TargetError` for a target out of reach. The output is then as it was before.
     """
-    config, clock = resolve(recipe), _Clock(progress)
+    config, clock = resolve(recipe), Clock(progress)
     if output is not None:
         model_writer.check_output(os.fspath(output), overwrite)
     with tempfile.TemporaryDirectory(prefix="tflite_smart_") as folder:
         with clock.phase("read", 1):
-            source, notes = _as_tflite(model, folder)
-            editable = Model.read(source)
-        if is_smart(editable):
-            raise UnsupportedModelError(f"{_source_name(model)}: model must not be compressed yet. Received: one with TFLiteSmart operators. Run `tflite_smart expand` on it first.")
-        job = _Job(source, config, calibration_data, folder, clock)
-        factors = _look_at_inputs(job, editable, notes) if calibration_data is not None else None
-        fidelity = _search(job, editable.file_bytes, factors) if _has_target(editable, config) else None
-        if fidelity is not None:
-            config = dataclasses.replace(config, error_budget=fidelity.error_budget)
-            notes += [fidelity.note] if fidelity.note else []
-        planned, left_alone = plan(editable, config, factors)
-        with clock.phase("encode", len(planned)) as step:
-            encoded = [step(_encode_and_release(editable, entry)) for entry in planned]
-        notes += [f"kept without knowing its meaning: {field}" for field in unknown_fields.describe(editable.unknown)]
-        result = os.path.join(folder, "smart.tflite")
-        runs_as = _write_checked(editable, [entry for entry in encoded if entry.blob], result, job)
-        if os.path.getsize(result) >= editable.file_bytes:
-            encoded, runs_as, fidelity = [_without_gain(entry) for entry in encoded], {}, None
+            source, notes = as_tflite(model, folder)
+            original = Model.read(source)
+        if is_smart(original):
+            raise UnsupportedModelError(f"{source_name(model)}: model must not be compressed yet. Received: one with TFLiteSmart operators. Run `tflite_smart expand` on it first.")
+        job = Job(source, config, calibration_data, folder, clock)
+        factors = look_at_inputs(job, original, notes) if calibration_data is not None else None
+        fidelity = _search(job, factors, evaluation_data)
+        notes += [fidelity.note] if fidelity.note else []
+        notes += [f"kept without knowing its meaning: {field}" for field in unknown_fields.describe(original.unknown)]
+        written = _write_on_target(job, fidelity, factors)
+        if written.size >= original.file_bytes:
+            written, fidelity = _nothing_packed(written, job, original.file_bytes), search.Fidelity(fidelity.error_budget)
             notes.append("nothing was packed: the output is the model as it was, and needs no delegate")
-            result = source
-        snr, measured_on = _measure(fidelity, result, job, notes)
-        size = editable.file_bytes if result is source else os.path.getsize(result)
+        snr, measured_on = _measure(fidelity, written.path, job, notes)
+        trials = _with_result(fidelity, written, snr)
         if output is not None:
-            model_writer.copy(result, os.fspath(output), overwrite)
-    rows = [_row(entry, runs_as.get(entry.weight.buffer, "")) for entry in encoded] + [_left_alone_row(entry) for entry in left_alone]
+            model_writer.copy(written.path, os.fspath(output), overwrite)
+    rows = [_row(entry, written.runs_as.get(entry.weight.buffer, "")) for entry in written.encoded] + [_left_alone_row(entry) for entry in written.left_alone]
     return ConversionReport(
-        _source_name(model), None if output is None else os.fspath(output), config.name, rows, editable.file_bytes, size, dict(clock.seconds), notes, config.error_budget, snr, measured_on
-    )
+        source_name(model), None if output is None else os.fspath(output), config.name, rows, original.file_bytes, written.size, dict(clock.seconds), notes,
+        fidelity.error_budget, snr, measured_on, config.targets, trials, fidelity.float_top1,
+    )  # fmt: skip
 
 
-def plan(model: Model, config: SmartConfig, factors: layer_statistics.Factors | None = None) -> tuple[list[Planned], list[LeftAlone]]:
-    """What to do with every weight, and which constants can't be packed at all."""
-    weights, left_alone = find_weights(model)
-    decisions = allocate([weight.info for weight in weights], config)
-    return [Planned(weight, decision, factors) for weight, decision in zip(weights, decisions)], left_alone
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    """A finished file and what is in it. `path` holds the bytes of a model that came as bytes and was left as it was."""
+
+    path: str | os.PathLike | bytes
+    size: int
+    encoded: list[Encoded]
+    left_alone: list[LeftAlone]
+    runs_as: dict[int, str]
+
+    def figure(self, field: str) -> float:
+        """What a target of size is compared with."""
+        blobs = [entry for entry in self.encoded if entry.blob]
+        return self.size if field == "target_size_bytes" else 8 * sum(len(entry.blob) for entry in blobs) / max(self.num_packed, 1)
+
+    @property
+    def num_packed(self) -> int:
+        return sum(entry.weight.info.num_elements for entry in self.encoded if entry.blob)
 
 
-def _has_target(model: Model, config: SmartConfig) -> bool:
-    """Whether there is a fidelity to aim at and a float weight that the budget decides on."""
-    return config.target_snr_db is not None and any(
-        isinstance(entry.decision, TensorSettings) and entry.decision.buckets not in ("integer", "binary") for entry in plan(model, config)[0]
-    )
+def _write_on_target(job: "Job", fidelity: search.Fidelity, factors: layer_statistics.Factors | None) -> _Written:
+    """Encodes and writes with the budget that was found; a file that came out over a target of size is made again with a larger one."""
+    written = _write(job, fidelity, factors)
+    for field, target in job.config.targets.items():
+        if field not in ("target_size_bytes", "target_bits_per_weight"):
+            continue
+        for attempt in range(1, _MAX_CORRECTIONS + 1):
+            if written.figure(field) <= target:
+                break
+            excess = written.figure(field) - target
+            bits = excess if field == "target_bits_per_weight" else 8 * excess / max(written.num_packed, 1)
+            # A hundredth of a bit more each time, as the allocation moves in small steps and might not move at all.
+            fidelity.error_budget *= 4 ** (bits + 0.01 * attempt)
+            written = _write(job, fidelity, factors)
+        if written.figure(field) > target:
+            raise TargetError(f"recipe {job.config.name}: {field} must be at least {written.figure(field):g} for this model. Received: {field}={target:g}. Aim higher.")
+    return written
 
 
-def _look_at_inputs(job: "_Job", model: Model, notes: list[str]) -> layer_statistics.Factors | None:
+def _write(job: "Job", fidelity: search.Fidelity, factors: layer_statistics.Factors | None) -> _Written:
+    model, path = Model.read(job.source), os.path.join(job.folder, "smart.tflite")
+    planned, left_alone = plan(model, dataclasses.replace(job.config, error_budget=fidelity.error_budget), factors, fidelity.facts)
+    with job.clock.phase("encode", len(planned)) as step:
+        encoded = [step(encode_and_release(model, entry)) for entry in planned]
+    runs_as = _write_checked(model, [entry for entry in encoded if entry.blob], path, job)
+    return _Written(path, os.path.getsize(path), encoded, left_alone, runs_as)
+
+
+def _nothing_packed(written: _Written, job: "Job", size: int) -> _Written:
+    encoded = [Encoded(entry.weight, skipped=entry.skipped or "the whole file would not shrink") for entry in written.encoded]
+    return _Written(job.source, size, encoded, written.left_alone, {})
+
+
+def _with_result(fidelity: search.Fidelity, written: _Written, snr: float | None) -> list[Trial]:
+    """The trials, the one that was chosen with the figures of the finished file."""
+    if not fidelity.trials:
+        return []
+    others = [trial for trial in fidelity.trials if trial.error_budget != fidelity.error_budget]
+    top1 = next((trial.top1 for trial in fidelity.trials if trial.error_budget == fidelity.error_budget), None)
+    return [*others, Trial(fidelity.error_budget, written.size, written.figure("target_bits_per_weight"), snr, top1)]
+
+
+def look_at_inputs(job: "Job", model: Model, notes: list[str]) -> layer_statistics.Factors | None:
     """What the calibration data say of every layer's inputs, or None with a note where the model can't be run on them."""
     weights = [entry.weight for entry in plan(model, job.config)[0] if isinstance(entry.decision, TensorSettings)]
     with job.clock.phase("calibrate", len(weights)) as step:
@@ -142,24 +163,20 @@ def _look_at_inputs(job: "_Job", model: Model, notes: list[str]) -> layer_statis
             return None
 
 
-def _search(job: "_Job", file_bytes: int, factors: layer_statistics.Factors | None) -> search.Fidelity:
-    """The error budget for the recipe's target, from candidates that are written, run and thrown away."""
-    path = os.path.join(job.folder, "candidate.tflite")
-
-    def write_candidate(candidate: SmartConfig) -> search.Candidate:
-        model = Model.read(job.source)
-        planned, _ = plan(model, candidate, factors)
-        decisions = search.fast_settings([entry.decision for entry in planned])
-        encoded = [_encode_and_release(model, dataclasses.replace(entry, decision=decision)) for entry, decision in zip(planned, decisions)]
-        rewrite(model, [(entry.weight, entry.blob, _encoding(entry)) for entry in encoded if entry.blob], candidate.name)
-        model.write(path, overwrite=True)
-        return search.Candidate(path, max((entry.relative_error for entry in encoded), default=0.0))
-
-    with job.clock.phase("measure fidelity", search.num_measurements(file_bytes)) as step:
-        return search.find_budget(job.source, file_bytes, job.config, job.calibration_data, write_candidate, step)
+def _search(job: "Job", factors: layer_statistics.Factors | None, evaluation_data: Mapping | None) -> search.Fidelity:
+    """The error budget for the recipe's target, from candidates that are written, run and thrown away; the recipe's own where it has no target, or no weight to spend it on."""
+    candidates = Candidates(job.source, job.config, factors, os.path.join(job.folder, "candidate.tflite"))
+    if not job.config.targets or not any(candidates.tunable):
+        return search.Fidelity(job.config.error_budget)
+    labelled = accuracy.labelled(evaluation_data) if evaluation_data is not None else None
+    searcher = search.Search(job.source, job.config, candidates, job.calibration_data, labelled)
+    with job.clock.phase("measure layers", searcher.num_layer_steps) as step:
+        searcher.look(step)
+    with job.clock.phase("search", searcher.num_budgets) as step:
+        return searcher.run(step)
 
 
-def _write_checked(model: Model, packed: list[Encoded], path: str, job: "_Job") -> dict[int, str]:
+def _write_checked(model: Model, packed: list[Encoded], path: str, job: "Job") -> dict[int, str]:
     """Rewrites the model, writes it and decodes everything again; returns for every packed buffer the operators of ours that read it."""
     with job.clock.phase("write", 1):
         runs_as = rewrite(model, [(entry.weight, entry.blob, _encoding(entry)) for entry in packed], job.config.name)
@@ -172,49 +189,21 @@ def _write_checked(model: Model, packed: list[Encoded], path: str, job: "_Job") 
     return runs_as
 
 
-def _measure(fidelity: search.Fidelity | None, path: str, job: "_Job", notes: list[str]) -> tuple[float | None, str]:
+def _measure(fidelity: search.Fidelity, path, job: "Job", notes: list[str]) -> tuple[float | None, str]:
     """Output SNR of the written model in dB and the inputs it was measured on, where there is a probe to tell; a miss becomes a note."""
-    if fidelity is None or fidelity.probe is None:
+    if fidelity.probe is None:
         return None, ""
     with job.clock.phase("measure result", 1):
         snr = fidelity.probe.snr_db(path)
     target, inputs = job.config.target_snr_db, fidelity.probe.inputs_name
     if math.isnan(snr):
         notes.append("output fidelity could not be measured: the outputs are not finite on any inputs that were tried. Give calibration data")
-    elif snr < target - _MISSED_DB:
+    elif target is not None and snr < target - _MISSED_DB:
         notes.append(f"the outputs are at {snr:.1f} dB ({inputs}) and not at the {target:g} dB that the recipe asks for: 8-bit ids, an outlier, or made-up inputs that do not suit the model. Give calibration data, or check with verify")
     return (snr if math.isfinite(snr) else None), inputs
 
 
-def encode(planned: Planned) -> Encoded:
-    """Packs one weight, unless the plan or its size say otherwise."""
-    weight, settings = planned.weight, planned.decision
-    if isinstance(settings, Skip):
-        return Encoded(weight, skipped=settings.reason)
-    try:
-        factor = planned.factors.of(weight.buffer) if planned.factors else None
-        result = compress_tensor(weight.values(), weight.info.axis, settings, factor)
-    except UnpackableWeightError as error:
-        return Encoded(weight, skipped=str(error).rstrip("."))
-    size = len(result.blob) + _OPERATOR_BYTES * len(weight.sites)
-    if size >= weight.stored.nbytes:
-        return Encoded(weight, skipped=f"would not shrink: {size} bytes packed, {weight.stored.nbytes} now")
-    digest = check.expected_digest(result.quantized, weight.info.shape, weight.info.axis)
-    return Encoded(weight, result.blob, result.codec, result.value_kind, result.bits_per_weight, result.max_error, result.relative_error, digest, compute=settings.compute)
-
-
-def _encode_and_release(model: Model, planned: Planned) -> Encoded:
-    """Encodes one weight and gives the memory of the original's bytes back."""
-    encoded = encode(planned)
-    model.release()
-    return encoded
-
-
-def _without_gain(entry: Encoded) -> Encoded:
-    return Encoded(entry.weight, skipped=entry.skipped or "the whole file would not shrink")
-
-
-def _as_tflite(model: object, folder: str) -> tuple[str | os.PathLike | bytes, list[str]]:
+def as_tflite(model: object, folder: str) -> tuple[str | os.PathLike | bytes, list[str]]:
     """Path or bytes of a .tflite, and notes on how it came about."""
     if not from_keras.is_keras_source(model):
         return model, []
@@ -222,7 +211,7 @@ def _as_tflite(model: object, folder: str) -> tuple[str | os.PathLike | bytes, l
     return result.path, list(result.notes)
 
 
-def _source_name(model: object) -> str:
+def source_name(model: object) -> str:
     if isinstance(model, (str, os.PathLike)):
         return os.fspath(model)
     return f"{len(model)} bytes" if isinstance(model, (bytes, bytearray, memoryview)) else getattr(model, "name", type(model).__name__)
@@ -245,17 +234,17 @@ def _left_alone_row(entry: LeftAlone) -> TensorRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Job:
+class Job:
     """What all phases of one conversion share. `source` is the .tflite as path or bytes, `folder` is for intermediate files."""
 
     source: str | os.PathLike | bytes
     config: SmartConfig
     calibration_data: object
     folder: str
-    clock: "_Clock"
+    clock: "Clock"
 
 
-class _Clock:
+class Clock:
     """Times the phases and reports their progress."""
 
     def __init__(self, progress: Progress | None):

@@ -33,6 +33,10 @@ class RecipeError(TFLiteSmartError):
     """A recipe has an unknown key, a value out of range, or a pattern that matches nothing."""
 
 
+class TargetError(TFLiteSmartError):
+    """A target, of size, bits or accuracy, that this model can't reach."""
+
+
 class OutputExistsError(TFLiteSmartError):
     """The output is there already and `overwrite` was not asked for."""
 

@@ -1,12 +1,11 @@
 """How much a compressed model's outputs differ from the original's, measured by running both.
 
-`allocate` knows how to deal an error budget out to the layers, not how large it may be: a ResNet56 answers the same noise in its weights with 15 dB less noise at the
-output than a ResNet8 of the same width. So the converter measures. With calibration inputs it uses those. Without data it makes inputs up: smooth noise (natural signals are
-smooth) in the three ranges that models are trained for, and believes the range in which the model is least disturbed, as inputs of the wrong range drive a network
-where its biases decide and small errors look large. It is a guess all the same: a model fed with signals of mean zero,
-against which rounding for typical inputs has nothing to cancel, can do up to 10 dB worse than measured on '0 to 1'. So reports name the inputs, and real ones are better.
+With calibration inputs the converter uses those. Without data it makes inputs up: smooth noise (natural signals are smooth) in the ranges that models are trained for. It believes
+the range that keeps the model's ReLUs busy (`activity`); in a model without ReLUs the one in which the model is least disturbed, as inputs of the wrong range drive a network
+where its biases decide and small errors look large. It is a guess all the same. So reports name the inputs, and real ones are better.
 """
 
+import enum
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,14 +17,10 @@ RANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "standard normal": lambda noise: noise,
     "0 to 1": lambda noise: np.clip(0.25 * noise + 0.5, 0, 1),
     "0 to 255": lambda noise: np.clip(64 * noise + 128, 0, 255),
+    "decibels": lambda noise: 15 * noise - 30,
 }
 _FREE_DIMENSION = 16  # length given to an axis that the model leaves open, the first (the batch) excepted
 _SATURATED_DB = 100.0
-_NEAR_DB = 6.0  # farther from the target the law is too rough to average with
-# Budgets lie on a grid, far finer than they can be measured: so that the last digits of a sum, which depend on the number of threads and the instruction set, do not decide on
-# the bytes of the output.
-_GRID_DB = 0.5
-_LEAST_BUDGET, _MOST_BUDGET = 4e-6, 0.9  # the square of the least relative error that `allocate` gives
 _VOCABULARIES = (8, 2)  # token ids below the first exist in almost any embedding table, below the second in all that are worth one
 
 
@@ -72,6 +67,14 @@ def output_snr_db(reference: Sequence[Sequence[np.ndarray]], candidate: Sequence
     return worst
 
 
+class Belief(enum.Enum):
+    """Why the inputs are thought to be like real ones."""
+
+    CALIBRATION = "they were given"
+    ACTIVITY = "they keep the ReLUs busy"
+    DISTURBANCE = "they disturb the model least"
+
+
 class Probe:
     """Runs one model on fixed inputs and tells how far others are from it.
 
@@ -82,26 +85,36 @@ class Probe:
         num_samples: how many synthetic samples in every range.
         open_reference: gives the interpreter of `model`; `open_interpreter` if None. Both run a model as its operators ask for, but the original of a comparison
             may itself be a compressed model, which must then be computed exactly.
+        rate: range name -> samples to range name -> a figure that is highest for the range to believe, or nothing; see `activity`.
 
     Attributes:
-        inputs_name: which inputs the figures are about.
+        inputs_name: which inputs the figures are about. belief: why.
 
     Raises:
         RuntimeError, ValueError: LiteRT can't run the model on such inputs.
     """
 
     def __init__(self, open_interpreter: Callable, model, inputs: list[list[np.ndarray]] | None = None, num_samples: int = 12,
-                 open_reference: Callable | None = None):
+                 open_reference: Callable | None = None, rate: Callable = lambda sets: {}):
         self._open, self._open_reference = open_interpreter, open_reference or open_interpreter
-        self.inputs_name = "calibration data"
+        self.inputs_name, self.belief = "calibration data", Belief.CALIBRATION
         if inputs:
             self._sets = {self.inputs_name: (inputs, _run(self._open_reference(model), inputs))}
-        else:
-            self._sets = self._synthetic(model, num_samples)
+            return
+        self._sets = self._synthetic(model, num_samples)
+        rates = rate({name: samples for name, (samples, _) in self._sets.items()}) if len(self._sets) > 1 else {}
+        self.belief = Belief.ACTIVITY if rates else Belief.DISTURBANCE
+        if rates:
+            self._believe(max(rates, key=rates.get))
+
+    def outputs(self, model) -> list[list[np.ndarray]]:
+        """A model's outputs `[sample][output]` on the inputs that are believed; before the first `snr_db` these may be those of several ranges."""
+        interpreter = self._open(model)
+        return [output for samples, _ in self._sets.values() for output in _run(interpreter, samples)]
 
     def snr_db(self, candidate) -> float:
-        """The candidate's output SNR in dB, nan where no inputs give a finite answer. The first call decides which range of inputs suits the model best (its name is
-        then `inputs_name`); only that one is used from then on."""
+        """The candidate's output SNR in dB, nan where no inputs give a finite answer. Where activity did not decide on the range of the inputs, the first call does;
+        only that range is used from then on."""
         interpreter = self._open(candidate)
         figures = {name: output_snr_db(reference, _run(interpreter, samples)) for name, (samples, reference) in self._sets.items()}
         usable = {name: figure for name, figure in figures.items() if not math.isnan(figure) and figure != -math.inf}
@@ -109,9 +122,11 @@ class Probe:
             return math.nan
         # Where outputs are saturated nothing disturbs them, and nothing can be learned.
         usable = {name: figure for name, figure in usable.items() if figure < _SATURATED_DB} or usable
-        self.inputs_name = max(usable, key=usable.get)
-        self._sets = {self.inputs_name: self._sets[self.inputs_name]}
+        self._believe(max(usable, key=usable.get))
         return usable[self.inputs_name]
+
+    def _believe(self, name: str) -> None:
+        self.inputs_name, self._sets = name, {name: self._sets[name]}
 
     def _synthetic(self, model, num_samples: int) -> dict[str, tuple[list, list]]:
         """Inputs and the original's outputs by range. A model that stops on token ids outside its table gets smaller ones."""
@@ -126,49 +141,6 @@ class Probe:
         interpreter = self._open_reference(model)
         sets = synthetic_inputs(interpreter.get_input_details(), num_samples, vocabulary=vocabulary)
         return {name: (samples, _run(interpreter, samples)) for name, samples in zip(RANGES, sets)}
-
-
-def search_budget(measure: Callable[[float], float], target_db: float, start: float, num_measurements: int = 6) -> float:
-    """The largest error budget that was measured to reach `target_db`.
-
-    For small errors the output's noise grows in proportion to the budget: `snr = c - 10 log10(budget)`. Every measurement estimates c, and the median of the estimates near the target says
-    where to measure next. How the roundings happen to fall makes single budgets scatter by 2 to 4 dB around the law; the same budget always gives the same roundings, so it is
-    worth choosing one that was seen to be good.
-
-    Args:
-        measure: budget -> SNR in dB; inf or nan ends the search, as there is nothing to trade then.
-        target_db, start: what to reach, where to begin.
-
-    Returns:
-        The budget. Where none reached the target: the next guess, or, if finer ones did not come nearer, the largest of the nearest, as bits that buy nothing are not spent.
-    """
-    budget, measured = _on_grid(start), {}
-    for _ in range(num_measurements):
-        snr = measure(budget)
-        if not math.isfinite(snr):
-            return budget
-        measured[budget] = snr
-        estimates = sorted((abs(s - target_db), s + 10 * math.log10(b)) for b, s in measured.items())
-        near = [c for distance, c in estimates if distance <= _NEAR_DB] or [estimates[0][1]]
-        budget = _unmeasured(float(np.clip(10 ** ((np.median(near) - target_db) / 10), _LEAST_BUDGET, _MOST_BUDGET)), measured, target_db)
-    reached = [b for b, s in measured.items() if s >= target_db]
-    if reached:
-        return max(reached)
-    best = max(measured.values())
-    return max(b for b, s in measured.items() if s >= best - 1.0) if best < target_db - _NEAR_DB / 2 else budget
-
-
-def _unmeasured(budget: float, measured: dict[float, float], target_db: float) -> float:
-    """The budget on the grid, or the next one that was not measured yet: towards coarser where the target was reached, towards finer where not."""
-    budget = _on_grid(budget)
-    direction = 1 if measured.get(budget, target_db) >= target_db else -1
-    while budget in measured:
-        budget = _on_grid(budget * 10 ** (direction * _GRID_DB / 10))
-    return budget
-
-
-def _on_grid(budget: float) -> float:
-    return 10 ** (round(10 * math.log10(budget) / _GRID_DB) * _GRID_DB / 10)
 
 
 def _noise(detail: Mapping, rng: np.random.Generator, vocabulary: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from tflite_smart.converter.errors import RecipeError
 BUCKETS = ("dependent", "uniform", "midrise", "binary", "smartdeal")
 OBJECTIVES = ("size", "balanced", "latency")
 COMPUTES = ("f32", "int8")
+TARGETS = ("target_snr_db", "target_size_bytes", "target_bits_per_weight", "target_max_drop")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,9 @@ class SmartConfig:
     Attributes:
         name: printed in reports.
         target_snr_db: signal-to-noise ratio of the model's outputs to aim at, against the original; `convert` measures it (`probe`) and chooses the error budget.
+        target_size_bytes: the whole file may take this much.
+        target_bits_per_weight: mean over all packed weights, their headers and scales counted.
+        target_max_drop: points of top-1 (percent) that may be lost on the labelled data that `convert` is given. There is at most one target.
         error_budget: the noise-to-signal power ratio that `allocate` deals out to the layers. With a target it is only where the search starts.
         min_weight_elements: smaller constants stay as they are.
         integer_only: recompress int8 weights and leave float ones alone.
@@ -71,6 +75,9 @@ class SmartConfig:
 
     name: str = "custom"
     target_snr_db: float | None = None
+    target_size_bytes: int | None = None
+    target_bits_per_weight: float | None = None
+    target_max_drop: float | None = None
     error_budget: float = 0.01
     min_weight_elements: int = 512
     integer_only: bool = False
@@ -83,6 +90,9 @@ class SmartConfig:
             ("name", lambda v: isinstance(v, str) and v, "a text"),
             ("error_budget", lambda v: _is_number(v) and 0 < v < 1, "a number in (0, 1)"),
             ("target_snr_db", lambda v: v is None or _is_number(v) and 0 < v < 120, "a number in (0, 120), or null"),
+            ("target_size_bytes", lambda v: v is None or isinstance(v, int) and not isinstance(v, bool) and v > 0, "a whole number of bytes, or null"),
+            ("target_bits_per_weight", lambda v: v is None or _is_number(v) and 0 < v <= 32, "a number in (0, 32], or null"),
+            ("target_max_drop", lambda v: v is None or _is_number(v) and 0 <= v < 100, "points in [0, 100), or null"),
             ("min_weight_elements", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number of at least 1"),
             ("integer_only", lambda v: isinstance(v, bool), "true or false"),
         ]
@@ -90,6 +100,8 @@ class SmartConfig:
             value = getattr(self, field)
             if not valid(value):
                 raise RecipeError(f"recipe {self.name}: {field} must be {expected}. Received: {field}={value!r}.")
+        if len(self.targets) > 1:
+            raise RecipeError(f"recipe {self.name}: there must be at most one target. Received: {', '.join(f'{field}={value:g}' for field, value in self.targets.items())}.")
         for op_type in self.op_type_configs:
             if not hasattr(schema.BuiltinOperator, op_type):
                 raise RecipeError(f"recipe {self.name}: op_type_configs must have builtin operators as keys, such as CONV_2D. Received: {op_type!r}.")
@@ -100,6 +112,15 @@ class SmartConfig:
                 raise RecipeError(f"recipe {self.name}: op_name_configs must have regular expressions as keys. Received: {pattern!r}. {error}.") from None
         for where, config in self._levels():
             _check(f"recipe {self.name}: {where}", config)
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """The targets that are set, by the name of their field; one at most."""
+        return {field: getattr(self, field) for field in TARGETS if getattr(self, field) is not None}
+
+    def aiming_at(self, **target: float) -> "SmartConfig":
+        """The same recipe with this target instead of its own."""
+        return dataclasses.replace(self, **{field: target.get(field) for field in TARGETS})
 
     def for_weight(self, op_type: str, names: tuple[str, ...]) -> WeightConfig | None:
         """The configuration of one weight, or None to leave it alone.

@@ -34,6 +34,17 @@ class TensorRow:
     runs_as: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One budget that was tried: what the file would weigh, and what was measured of it, where it was."""
+
+    error_budget: float
+    file_bytes: int
+    bits_per_weight: float
+    output_snr_db: float | None = None
+    top1: float | None = None
+
+
 @dataclasses.dataclass
 class ConversionReport:
     """Result of `convert`.
@@ -48,6 +59,9 @@ class ConversionReport:
         output_snr_db: signal-to-noise ratio of the written model's outputs; None where it was not measured or the outputs are equal.
         measured_on: the inputs of that measurement: `calibration data`, or the range of made-up ones. Above 32 MB the reference is the model at 8 bits per weight.
         notes: what else the user should know.
+        targets: field of the recipe -> what was aimed at.
+        trials: every budget that was tried: bytes, bits, SNR, top-1.
+        float_top1: of the original on the labelled data, where they were needed.
     """
 
     source: str
@@ -61,6 +75,9 @@ class ConversionReport:
     error_budget: float = 0.0
     output_snr_db: float | None = None
     measured_on: str = ""
+    targets: dict[str, float] = dataclasses.field(default_factory=dict)
+    trials: list[Trial] = dataclasses.field(default_factory=list)
+    float_top1: float | None = None
 
     @property
     def packed(self) -> list[TensorRow]:

@@ -1,102 +1,206 @@
-"""Chooses the error budget that gives the model's outputs the fidelity that a recipe asks for, by running candidates on LiteRT."""
+"""Chooses the error budget that gives the model what a recipe asks for, by writing and running candidates on LiteRT."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 
 from ai_edge_litert import interpreter as litert
 
-from tflite_smart.converter import calibration
-from tflite_smart.converter.allocate import Skip, TensorSettings
-from tflite_smart.converter.probe import Probe, search_budget
+from tflite_smart.converter import accuracy, activity, budget_search, calibration, sensitivity
+from tflite_smart.converter.allocate import LayerFacts
+from tflite_smart.converter.candidates import Candidate, Candidates
+from tflite_smart.converter.errors import InputError, TargetError
+from tflite_smart.converter.probe import Belief, Probe
 from tflite_smart.converter.recipe import SmartConfig
+from tflite_smart.converter.report import Trial
 from tflite_smart.delegates import native
 
 # Many small runs are more precise; models above this size are measured on fewer inputs to keep conversions short. They are also compared with their own
 # finest compressed form, 8 bits per weight, instead of the original: LiteRT would unpack that a second time, and a conversion must not need several times the model's
 # size. What the 8 bits lose lies far below any target, unless outliers spoil them: then the original it is.
 _LARGE_MODEL_BYTES = 32 << 20
-_NUM_SAMPLES, _NUM_SAMPLES_LARGE = 12, 3
-_FINEST_BUDGET = 1e-6
 _FINE_ENOUGH = 0.04  # relative error of the worst weight in that form: 28 dB below the weights
-_NUM_MEASUREMENTS, _NUM_MEASUREMENTS_LARGE = 6, 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
-    """A model written to be measured: its file, and the largest relative error (rms over rms) among its float weights."""
+class _Effort:
+    """How many made-up samples, budgets and groups of layers are measured."""
 
-    path: str
-    worst_error: float
+    samples: int
+    budgets: int
+    groups: int
 
 
-@dataclasses.dataclass(frozen=True)
+_MORE_BUDGETS = 4  # where one number is bisected instead of a law followed
+_USUAL, _LARGE = _Effort(12, 6, 64), _Effort(3, 2, 10)
+
+
+@dataclasses.dataclass
 class Fidelity:
     """Outcome of a search.
 
     Attributes:
         error_budget: the one to convert with.
+        facts: what was found out about the layers, see `sensitivity`; None where they could not be measured.
         probe: measures the result, or None where the model could not be run.
-        note: why the budget is the recipe's own after all, or empty.
+        trials: every budget that was tried.
+        float_top1: of the original on the labelled data, where there are any.
+        note: why nothing was measured, or empty.
     """
 
     error_budget: float
-    probe: Probe | None
+    facts: list[LayerFacts | None] | None = None
+    probe: Probe | None = None
+    trials: list[Trial] = dataclasses.field(default_factory=list)
+    float_top1: float | None = None
     note: str = ""
 
 
-def find_budget(source, file_bytes: int, config: SmartConfig, calibration_data, write_candidate: Callable[[SmartConfig], Candidate], step: Callable = lambda item: item) -> Fidelity:
-    """The budget for which the outputs reach `config.target_snr_db`.
+class Search:
+    """One model's search.
 
     Args:
         source: path or bytes of the original .tflite; file_bytes: its size.
-        calibration_data: what the caller gave, or None for made-up inputs.
-        write_candidate: converts with another configuration to a file that the next call may overwrite.
-        step: called with every measurement, for progress.
+        config: the recipe with the target.
+        candidates: writes what is measured.
+        data: calibration inputs, or None for made-up ones.
+        labelled: samples and labels for a target of accuracy, or None.
 
-    Raises:
-        InputError: the calibration data do not fit the model.
+    Attributes:
+        result: what is known so far. num_layer_steps, num_budgets: how often `look` and `run` call `step`, at most.
     """
-    large = file_bytes > _LARGE_MODEL_BYTES
-    try:
-        interpreter = open_interpreter(source)
-        details, signature = interpreter.get_input_details(), calibration.signature_names(interpreter)
-    except (RuntimeError, ValueError, native.DelegateLibraryError) as error:
-        return Fidelity(config.error_budget, None, _note(error))
-    inputs = calibration.samples(details, calibration_data, signature=signature) if calibration_data is not None else None
-    try:
-        candidate = lambda budget: write_candidate(dataclasses.replace(config, error_budget=budget))  # noqa: E731
-        reference = source
-        if large:
-            finest = candidate(_FINEST_BUDGET)
-            reference = finest.path if finest.worst_error <= _FINE_ENOUGH else source
-        probe = Probe(open_interpreter, reference, inputs, _NUM_SAMPLES_LARGE if large else _NUM_SAMPLES, lambda model: open_interpreter(model, compute="f32"))
 
-        def measure(budget: float) -> float:
-            return step(probe.snr_db(candidate(budget).path))
+    def __init__(self, source, config: SmartConfig, candidates: Candidates, data, labelled: accuracy.Labelled | None = None):
+        self._source, self._config, self._candidates, self._data, self._labelled = source, config, candidates, data, labelled
+        size = os.path.getsize(source) if isinstance(source, (str, os.PathLike)) else len(source)
+        self._large = size > _LARGE_MODEL_BYTES
+        self._effort = _LARGE if self._large else _USUAL
+        self._groups = sensitivity.groups(candidates, self._effort.groups)
+        self.num_layer_steps, self.num_budgets = len(self._groups) + 1, self._effort.budgets + (0 if config.target_snr_db else _MORE_BUDGETS)
+        self.result, self._step = Fidelity(config.error_budget), lambda item: item
 
-        budget = search_budget(measure, config.target_snr_db, config.error_budget, num_measurements(file_bytes))
-    except (RuntimeError, ValueError) as error:
-        return Fidelity(config.error_budget, None, _note(error))
-    return Fidelity(budget, probe)
+    def look(self, step: Callable = lambda item: item) -> None:
+        """Opens the probe and measures the layers. A model that can't be run, or a library that is not there, becomes a note.
+
+        Args:
+            step: called after every measurement, for progress.
+
+        Raises:
+            InputError: the calibration data do not fit the model.
+        """
+        try:
+            interpreter = open_interpreter(self._source)
+            details, signature = interpreter.get_input_details(), calibration.signature_names(interpreter)
+        except (RuntimeError, ValueError, native.DelegateLibraryError) as error:
+            self.result.note = _note(error)
+            return
+        inputs = calibration.samples(details, self._data, signature=signature) if self._data is not None else None
+        try:
+            reference = self._reference()
+            rate = lambda sets: activity.undecided_bits(open_interpreter, reference, sets)  # noqa: E731
+            exact = lambda model: open_interpreter(model, compute="f32")  # noqa: E731
+            probe = self.result.probe = Probe(open_interpreter, reference, inputs, self._effort.samples, exact, rate)
+            if probe.belief is Belief.DISTURBANCE:
+                probe.snr_db(self._candidates.dealt(self._config.error_budget).path)
+            self.result.facts = sensitivity.measure(self._candidates, probe, self._groups, step)
+        except (RuntimeError, ValueError) as error:
+            self.result.probe, self.result.note = None, _note(error)
+
+    def run(self, step: Callable = lambda item: item) -> Fidelity:
+        """Searches for the recipe's target.
+
+        Args:
+            step: called with every trial, for progress.
+
+        Raises:
+            TargetError: it can't be reached.
+            InputError: the labelled data do not fit the model.
+        """
+        config, self._step = self._config, step
+        if config.target_size_bytes is not None:
+            self.result.error_budget = self._smallest_budget(lambda trial: trial.file_bytes, config.target_size_bytes, "target_size_bytes")
+        elif config.target_bits_per_weight is not None:
+            self.result.error_budget = self._smallest_budget(lambda trial: trial.bits_per_weight, config.target_bits_per_weight, "target_bits_per_weight")
+        elif config.target_max_drop is not None:
+            self.result.error_budget = self._within_drop(config.target_max_drop)
+        elif self.result.probe is not None:
+            self._reach_snr(config.target_snr_db)
+        return self.result
+
+    def try_budget(self, budget: float, with_snr: bool = False) -> tuple[Candidate, Trial]:
+        """Writes the candidate of a budget; the trial is kept."""
+        candidate = self._candidates.dealt(budget, self.result.facts)
+        snr = self.result.probe.snr_db(candidate.path) if with_snr and self.result.probe else math.nan
+        trial = Trial(budget, candidate.file_bytes, candidate.bits_per_weight, snr if math.isfinite(snr) else None)
+        self.result.trials.append(trial)
+        self._step(trial)
+        return candidate, trial
+
+    def _reference(self):
+        """What candidates are compared with: the original, or for large models their finest form."""
+        if not self._large:
+            return self._source
+        finest = self._candidates.with_errors({}, sensitivity.FINEST)
+        return finest.path if max(finest.errors, default=0.0) <= _FINE_ENOUGH else self._source
+
+    def _start(self) -> float:
+        """Where to begin: with sensitivities a budget is the expected noise-to-signal ratio of the outputs."""
+        target = self._config.target_snr_db
+        return 10 ** (-target / 10) if self.result.facts and target else self._config.error_budget
+
+    def _reach_snr(self, target_db: float) -> None:
+        measured = lambda budget: self.try_budget(budget, with_snr=True)[1].output_snr_db  # noqa: E731
+        finite = lambda value: math.nan if value is None else value  # noqa: E731
+        try:
+            self.result.error_budget = budget_search.search_budget(lambda budget: finite(measured(budget)), target_db, self._start(), self._effort.budgets)
+        except (RuntimeError, ValueError) as error:
+            self.result.probe, self.result.note = None, _note(error)
+
+    def _smallest_budget(self, figure: Callable[[Trial], float], target: float, field: str) -> float:
+        budget = budget_search.search_size(lambda budget: figure(self.try_budget(budget)[1]), target, self._start(), self.num_budgets - 1)
+        if budget is None:
+            coarsest = self.result.trials[0]
+            rest = coarsest.file_bytes - round(coarsest.bits_per_weight * self._candidates.num_elements / 8)
+            raise TargetError(
+                f"recipe {self._config.name}: {field} must be at least {math.ceil(figure(coarsest) * 100) / 100:g} for this model. Received: {field}={target:g}. "
+                f"At the coarsest setting the weights take {coarsest.bits_per_weight:.2f} bits each, and what can't be packed {rest} bytes. Aim higher."
+            )
+        return budget
+
+    def _within_drop(self, points: float) -> float:
+        if self._labelled is None:
+            raise InputError(f"evaluation_data must be given with target_max_drop. Received: none. Give {{'x': samples, 'y': labels}} (--data X.npz), or aim at target_snr_db.")
+        self.result.float_top1 = accuracy.top1(open_interpreter(self._source), self._labelled)
+
+        def good(budget: float) -> bool:
+            candidate, trial = self.try_budget(budget, with_snr=True)
+            top1 = accuracy.top1(open_interpreter(candidate.path), self._labelled)
+            self.result.trials[-1] = dataclasses.replace(trial, top1=top1)
+            return 100 * (self.result.float_top1 - top1) <= points + 1e-9
+
+        budget = budget_search.search_coarsest(good, self._start(), self.num_budgets)
+        if budget is None:
+            best = max(self.result.trials, key=lambda trial: trial.top1)
+            raise TargetError(
+                f"recipe {self._config.name}: target_max_drop must be at least {100 * (self.result.float_top1 - best.top1):.2f} points for this model on these data. "
+                f"Received: target_max_drop={points:g}. The best of {len(self.result.trials)} tries has {100 * best.top1:.2f} % of {100 * self.result.float_top1:.2f} %. Allow more, or give calibration data."
+            )
+        return budget
 
 
-def num_measurements(file_bytes: int) -> int:
-    """How many times `find_budget` will call `step`."""
-    return _NUM_MEASUREMENTS_LARGE if file_bytes > _LARGE_MODEL_BYTES else _NUM_MEASUREMENTS
+def open_interpreter(model, compute: str = "auto", keep_tensors: bool = False):
+    """An unallocated LiteRT interpreter, our delegate loaded, of a path or of bytes.
 
-
-def fast_settings(decisions: list[TensorSettings | Skip]) -> list[TensorSettings | Skip]:
-    """The same values in the codec that is quickest to write and read: all that a candidate has to be."""
-    return [decision if isinstance(decision, Skip) else dataclasses.replace(decision, codecs=("raw",)) for decision in decisions]
-
-
-def open_interpreter(model, compute: str = "auto"):
-    """An unallocated LiteRT interpreter, our delegate loaded, of a path or of bytes. `compute`: `auto` as the operators ask for, or `f32`, exact."""
+    Args:
+        compute: `auto` as the operators ask for, or `f32`, exact.
+        keep_tensors: every tensor can be read after a run; XNNPACK, which would hide those between its operators, is then left out.
+    """
     threads = min(2, os.cpu_count() or 1)
     delegates = [litert.load_delegate(native.library_path(), {"num_threads": threads, "compute": compute})]
     where = {"model_path": os.fspath(model)} if isinstance(model, (str, os.PathLike)) else {"model_content": bytes(model)}
-    return litert.Interpreter(**where, experimental_delegates=delegates, num_threads=threads)
+    kept = {"experimental_preserve_all_tensors": True, "experimental_op_resolver_type": litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES} if keep_tensors else {}
+    return litert.Interpreter(**where, experimental_delegates=delegates, num_threads=threads, **kept)
 
 
 def _note(error: Exception) -> str:

@@ -6,6 +6,7 @@ Exit codes: 0 good; 1 the answer is no (verify); 2 bad use or bad input, told in
 import argparse
 import math
 import os
+import re
 import signal
 import sys
 
@@ -21,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="tflite_smart VERB --help says more about each verb.")
     parser.add_argument("--version", action="version", version=f"tflite_smart {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for add in (_convert, _inspect, _verify, _evaluate, _run, _benchmark, _expand, _report, _delegate):
+    for add in (_convert, _inspect, _analyze, _verify, _evaluate, _run, _benchmark, _expand, _report, _delegate):
         add(verbs)
     return parser
 
@@ -48,7 +49,21 @@ def _convert(verbs) -> None:
     verb.add_argument("--objective", choices=["size", "balanced", "latency"], help="how much decoding time counts when codecs are chosen")
     verb.add_argument("--compute", choices=["f32", "int8"], help="arithmetic of convolutions and dense layers at run time: f32 is exact (the default), int8 quantizes "
                       "their inputs on the fly, as LiteRT's dynamic-range models do, and is faster. The fidelity that is reported is that of the arithmetic chosen")
+    target = verb.add_mutually_exclusive_group()
+    target.add_argument("--target-snr-db", type=_finite, metavar="DB", help="signal-to-noise ratio of the outputs, instead of the recipe's (default recipe: 28)")
+    target.add_argument("--target-size", type=_size, dest="target_size_bytes", metavar="SIZE", help="of the whole file: 2MB, 800kB, 1.5MiB, or bytes")
+    target.add_argument("--target-bits", type=_finite, dest="target_bits_per_weight", metavar="BITS", help="per packed weight, headers and scales counted: 3.5")
+    target.add_argument("--max-drop", type=_finite, dest="target_max_drop", metavar="POINTS", help="of top-1 (percent) on --data: 0.5")
+    verb.add_argument("--data", metavar="XY.npz", help="labelled samples for --max-drop, keys x and y")
     _overwrite(verb)
+
+
+def _analyze(verbs) -> None:
+    verb = _verb(verbs, "analyze", "measure how sensitive every layer is, and size against error of the whole model",
+                 "Nothing is written. Without calibration data the inputs are made up.")
+    verb.add_argument("model", metavar="MODEL", help=".keras, .h5, a SavedModel folder or .tflite")
+    verb.add_argument("--recipe", metavar="NAME|FILE.json", default="lossless_accuracy", help="which tensors count (default: %(default)s)")
+    verb.add_argument("--calibration-data", metavar="X.npz", help="sample inputs, one array per input, first axis = samples")
 
 
 def _inspect(verbs) -> None:
@@ -156,6 +171,15 @@ def _not_negative(text: str) -> int:
 
 def _tolerance(text: str) -> float:
     return _number(text, float, 0, "a number, at least 0")
+
+
+def _size(text: str) -> int:
+    """Bytes of `2MB` (powers of ten), `1.5MiB` (powers of two) or `2000000`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kKMG]?)(i?)B?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"must be a size such as 2MB, 800kB, 1.5MiB or 2000000. Received: {text!r}")
+    number, prefix, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** "BKMG".index(prefix.upper() or "B"))
 
 
 def _finite(text: str) -> float:

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from tflite_smart.arrays import InputError
+from tflite_smart.converter.accuracy import class_indices
+from tflite_smart.converter.errors import InputError
 from tflite_smart.runner import Runner
 
 
@@ -27,13 +28,7 @@ def evaluate(runner: Runner, x: np.ndarray, y: np.ndarray) -> Accuracy:
         x: samples, shape `(n, ...)`; y: labels, shape `(n,)` or `(n, 1)`, or one-hot rows `(n, classes)`.
     Raises: InputError: shapes that do not fit each other, or labels outside the model's classes.
     """
-    labels = np.asarray(y)
-    if labels.ndim < 2 and not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"y: labels must be integers, or one-hot rows. Received: dtype={labels.dtype}. Cast them, for example y.astype(int).")
-    if labels.ndim == 2:
-        labels = labels[:, 0] if labels.shape[1] == 1 else labels.argmax(1)
-    if labels.ndim != 1 or len(labels) != len(x) or not len(labels):
-        raise InputError(f"y: must hold one label per sample of x. Received: x.shape={list(x.shape)}, y.shape={list(y.shape)}")
+    labels = class_indices(y, len(x))
     name = runner.outputs[0]["name"]
     scores = np.concatenate([_rows(runner(feed)[name]) for feed in runner.batches(runner.named({"x": x}))])
     if len(scores) != len(labels):

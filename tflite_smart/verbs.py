@@ -38,21 +38,27 @@ def _messages_aside():
 
 def convert(arguments: Namespace) -> int:
     from tflite_smart.converter.convert import convert as compress
-    from tflite_smart.converter.recipe import WeightConfig, resolve
+    from tflite_smart.converter.recipe import TARGETS, WeightConfig, resolve
 
     output = arguments.output or _smart_name(arguments.model)
     check_output(output, arguments.overwrite)
     recipe = resolve(arguments.recipe)
+    target = {name: getattr(arguments, name) for name in TARGETS if getattr(arguments, name) is not None}
+    if target:
+        recipe = recipe.aiming_at(**target)
     if arguments.objective or arguments.compute:
         asked = WeightConfig(objective=arguments.objective, compute=arguments.compute)
         recipe = dataclasses.replace(recipe, global_config=(recipe.global_config or WeightConfig()).merged(asked))
     data = arrays.load_arrays(arguments.calibration_data) if arguments.calibration_data else None
+    labelled = arrays.load_arrays(arguments.data) if arguments.data else None
+    if (arguments.target_max_drop is None) != (labelled is None):
+        raise arrays.InputError("--max-drop and --data: must come together. Received: one of them. --data is a .npz with the keys x and y.")
     start = time.perf_counter()
     with _messages_aside(), tables.progress_bars() as progress, ThreadPoolExecutor(1) as aside:
         # Deflating a large model takes seconds, and zlib leaves Python free meanwhile.
         before = aside.submit(files.zipped_bytes, arguments.model) if arguments.model.endswith(".tflite") else None
         report = compress(arguments.model, recipe=recipe, calibration_data=data, output=output,
-                          overwrite=arguments.overwrite, progress=progress)
+                          overwrite=arguments.overwrite, progress=progress, evaluation_data=labelled)
     seconds = time.perf_counter() - start
     zipped = [before.result() if before else None, files.zipped_bytes(output)]
     if arguments.json:
@@ -71,12 +77,47 @@ def _print_conversion(report, zipped: list, seconds: float) -> None:
             ["tensors compressed", "", str(len(report.packed)), ""],
             ["tensors left alone", "", str(len(report.skipped)), ""],
             ["time", "", f"{seconds:.1f} s", ""]]
+    if report.targets:
+        _print_trials(report)
     reasons = collections.defaultdict(list)
     for row in report.skipped:
         reasons[row.skipped.split(":")[0]].append(tables.short_name(row.layer, 40))
     notes = [f"left alone: {len(names)}, {reason}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}" for reason, names in reasons.items()]
     tables.print_table(f"{report.output} ({report.recipe})", ["", "before", "after", ""], [row for row in rows if row],
                        [*notes, *report.notes, "Per tensor: --json. It runs with tflite_smart.Interpreter, or any LiteRT that loads `tflite_smart delegate`."])
+
+
+def _print_trials(report) -> None:
+    """The whole search, from coarse to fine; without a target that was searched for there is nothing to print."""
+    trials = sorted(report.trials, key=lambda trial: -trial.error_budget)
+    if not trials:
+        return
+    cells = [["chosen" if trial.error_budget == report.error_budget else "", f"{trial.error_budget:.3g}", tables.size(trial.file_bytes), f"{trial.bits_per_weight:.2f}",
+              "-" if trial.output_snr_db is None else tables.decibel(trial.output_snr_db), tables.percent(trial.top1)] for trial in trials]
+    target = ", ".join(f"{name}={value:g}" for name, value in report.targets.items())
+    before = [f"top-1 of the original on these data: {tables.percent(report.float_top1)}"] if report.float_top1 is not None else []
+    tables.print_table(f"search for {target}", ["", "error budget", "file", "bits/weight", "SNR", "top-1"], cells, before)
+
+
+def analyze(arguments: Namespace) -> int:
+    from tflite_smart.converter.analyze import analyze as look_into
+
+    data = arrays.load_arrays(arguments.calibration_data) if arguments.calibration_data else None
+    with _messages_aside(), tables.progress_bars() as progress:
+        result = look_into(arguments.model, arguments.recipe, data, progress)
+    if arguments.json:
+        _print_json(result.to_dict())
+        return 0
+    weights = sum(layer.num_weights for layer in result.layers)
+    cells = [[tables.short_name(layer.name, 40), layer.op_type, f"{layer.num_weights:,}", tables.percent(layer.num_weights / weights), f"{layer.sensitivity_db:.1f} dB",
+              tables.decibel(layer.snr_if_coarse_db), f"{layer.bits_per_weight:.2f}"] for layer in result.layers]
+    tables.print_table(f"{arguments.model}: layers, the most sensitive first, on {result.measured_on}",
+                       ["layer", "op", "weights", "share", "sensitivity", f"SNR if it alone had {result.coarse_bits:g} bits", f"bits at {result.at_snr_db:g} dB"], cells,
+                       ["Sensitivity: noise of the outputs over noise of the weights; 0 dB passes it on as it is. The last column is the layer's share where the whole model has that SNR."])
+    curve = [[tables.size(trial.file_bytes), tables.times_smaller(result.file_bytes, trial.file_bytes), f"{trial.bits_per_weight:.2f}",
+              "-" if trial.output_snr_db is None else tables.decibel(trial.output_snr_db)] for trial in result.curve]
+    tables.print_table("size and error of the whole model", ["file", "smaller", "bits/weight", "SNR"], curve, result.notes)
+    return 0
 
 
 def _smart_name(model: str) -> str:

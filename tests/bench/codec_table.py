@@ -23,14 +23,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests import cifar  # noqa: E402
 from tests.bench import bench_models, peers  # noqa: E402
-from tflite_smart.converter import convert, probe, search, selection  # noqa: E402
+from tflite_smart.converter import convert, encoding, probe, selection  # noqa: E402
+from tflite_smart.converter.errors import TargetError  # noqa: E402
 from tflite_smart.converter.model_editor import Model  # noqa: E402
+from tflite_smart.interpreter import Interpreter  # noqa: E402
 
 NUM_JUDGED = 512  # inputs on which the SNR is measured
 _BATCH = 64
-# Error budgets from coarse to fine, 10/3 dB apart: from about 1.5 to 7 bits a weight.
-BUDGETS = [{"error_budget": round(0.5 * 10 ** (-step / 3), 6)} for step in range(10)]
-OURS = {"smart": BUDGETS, "smart calibrated": BUDGETS}
+TARGETS = [{"target_bits_per_weight": bits} for bits in (1.5, 2, 2.5, 3, 3.5, 4, 5, 6)]
+OURS = {"smart": TARGETS, "smart calibrated": TARGETS}
 CODERS = {**OURS, **{name: settings for name, (_, settings) in peers.PEERS.items()}}
 BIT_RATES, SNRS_DB = (2, 3, 4, 5, 6), (10, 15, 20, 25, 30)
 
@@ -55,7 +56,7 @@ def open_subject(name: str, folder: Path, num_images: int) -> Subject:
     data, model = cifar.data_folder(), bench_models.MODELS[name]
     path = bench_models.tflite_of(name, data.parent / "models", folder)
     recipe = convert.resolve(None)
-    weights = [entry.weight for entry in convert.plan(Model.read(path), recipe)[0] if not isinstance(entry.decision, convert.Skip)]
+    weights = [entry.weight for entry in encoding.plan(Model.read(path), recipe)[0] if not isinstance(entry.decision, encoding.Skip)]
     x, y = model.inputs(data, "test", folder)
     subject = Subject(path, weights, x[:num_images], None if y is None else y[:num_images], model.inputs(data, "train", folder)[0])
     subject.answers = answers(path, subject.x)
@@ -64,7 +65,7 @@ def open_subject(name: str, folder: Path, num_images: int) -> Subject:
 
 def answers(path: Path, x: np.ndarray) -> np.ndarray:
     """The first output for all samples."""
-    interpreter, outputs = search.open_interpreter(path), []
+    interpreter, outputs = Interpreter(model_path=str(path), num_threads=1), []
     for start in range(0, len(x), _BATCH):
         probe.calibration.run(interpreter, [x[start : start + _BATCH]])
         outputs.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
@@ -80,9 +81,13 @@ def judge(subject: Subject, path: Path) -> dict[str, float]:
     return figures
 
 
-def measure_ours(subject: Subject, coder: str, settings: dict, scratch: Path) -> dict[str, float]:
+def measure_ours(subject: Subject, coder: str, settings: dict, scratch: Path) -> dict[str, float] | None:
+    """None where the target can't be reached: headers and scales alone take more."""
     data = subject.calibration if coder == "smart calibrated" else None
-    report = convert.convert(str(subject.path), settings, calibration_data=data, output=scratch, overwrite=True)
+    try:
+        report = convert.convert(str(subject.path), settings, calibration_data=data, output=scratch, overwrite=True)
+    except TargetError:
+        return None
     weight_bytes = sum(row.bytes_after for row in report.packed)
     return {"file_bytes": scratch.stat().st_size, "zipped_bytes": peers.zstd_bytes(scratch.read_bytes()), "weight_bytes": weight_bytes, **judge(subject, scratch)}
 
@@ -128,12 +133,12 @@ class Results:
     def get(self, model: str, coder: str, settings: dict, num_images: int, measure) -> None:
         key = json.dumps([model, coder, settings, num_images])
         if key not in self.rows:
-            self.rows[key] = {"model": model, "coder": coder, "settings": settings, **measure()}
+            self.rows[key] = {"model": model, "coder": coder, "settings": settings, **(measure() or {})}
             self.path.write_text(json.dumps(self.rows, indent=1))
 
     def curve(self, model: str, coder: str) -> list[dict]:
         """In the order of size."""
-        rows = [row for row in self.rows.values() if (row["model"], row["coder"]) == (model, coder)]
+        rows = [row for row in self.rows.values() if (row["model"], row["coder"]) == (model, coder) and "file_bytes" in row]
         return sorted(rows, key=lambda row: row["file_bytes"])
 
 
@@ -189,7 +194,7 @@ def main(arguments: list[str]) -> int:
                     results.get(name, coder, settings, options.images, lambda: measure(subject, coder, settings, Path(scratch) / "coded.tflite"))
                 print(f"{name}: {coder} done", file=sys.stderr, flush=True)
         for row in results.rows.values():
-            if row["model"] == name:
+            if row["model"] == name and "file_bytes" in row:
                 row["bits"] = 8 * row["weight_bytes"] / subject.num_weights
     if options.json:
         print(json.dumps(list(results.rows.values())))

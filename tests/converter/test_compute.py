@@ -1,5 +1,6 @@
 """The recipe's `compute`: operators ask for it, and the fidelity that is reported is that of the arithmetic that will run."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,7 +15,7 @@ from tflite_smart.converter.convert import convert
 from tflite_smart.converter.expand import expand
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.passes.base import read_options
-from tflite_smart.converter.probe import output_snr_db, synthetic_inputs
+from tflite_smart.converter.probe import RANGES, output_snr_db, synthetic_inputs
 
 INT8 = {"compute": "int8"}
 
@@ -65,7 +66,7 @@ def test_expand_forgets_it(source, tmp_path):
 def snr_db(source, smart, report) -> float:
     """Of the written model, run as its user runs it, on the probe's inputs."""
     models = [ts.Interpreter(model_path=str(path)) for path in (source, smart)]
-    samples = dict(zip(("standard normal", "0 to 1", "0 to 255"), synthetic_inputs(models[0].get_input_details(), 12)))[report.measured_on]
+    samples = dict(zip(RANGES, synthetic_inputs(models[0].get_input_details(), 12)))[report.measured_on]
     outputs = []
     for model in models:
         outputs.append([])
@@ -81,7 +82,7 @@ def test_the_reported_fidelity_is_that_of_the_arithmetic_that_runs(source, tmp_p
     with a compressed form of their own, computed in floats; it may be the result itself."""
     if large:
         monkeypatch.setattr(search, "_LARGE_MODEL_BYTES", 1)
-        monkeypatch.setattr(search, "_NUM_SAMPLES_LARGE", 12)
+        monkeypatch.setattr(search, "_LARGE", dataclasses.replace(search._LARGE, samples=12))
     reports = {}
     for name, config in (("f32", {}), ("int8", INT8)):
         reports[name] = convert(source, {"target_snr_db": 50.0, "global_config": config, "min_weight_elements": 256}, output=tmp_path / name)

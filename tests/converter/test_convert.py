@@ -9,7 +9,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from tests.converter.hand_built import Graph, differences, model_tree, write
-from tflite_smart.converter import check, convert as convert_module
+from tflite_smart.converter import check, encoding
 from tflite_smart.converter.convert import convert
 from tflite_smart.converter.errors import ModelFormatError, OutputExistsError, RecipeError, UnsupportedModelError, VerificationError
 from tflite_smart.converter.expand import expand
@@ -116,7 +116,7 @@ def test_weights_that_are_no_numbers_stay(tmp_path, value):
 
 def test_the_check_sees_one_changed_weight(source, tmp_path, monkeypatch):
     """The encoder stores other values than it meant to: as if it had a bug."""
-    original = convert_module.compress_tensor
+    original = encoding.compress_tensor
 
     def wrong(*arguments):
         result = original(*arguments)
@@ -124,20 +124,20 @@ def test_the_check_sees_one_changed_weight(source, tmp_path, monkeypatch):
         ids[3, 7] += 1
         return dataclasses.replace(result, quantized=dataclasses.replace(result.quantized, ids=ids))
 
-    monkeypatch.setattr(convert_module, "compress_tensor", wrong)
+    monkeypatch.setattr(encoding, "compress_tensor", wrong)
     with pytest.raises(VerificationError, match="net/dense_0/MatMul: packed weight must decode"):
         convert(source, RECIPE, output=tmp_path / "smart.tflite")
     assert os.listdir(tmp_path) == ["plain.tflite"]
 
 
 def test_the_check_sees_a_wrong_error_bound(source, tmp_path, monkeypatch):
-    original = convert_module.compress_tensor
+    original = encoding.compress_tensor
 
     def wrong(*arguments):
         result = original(*arguments)
-        return convert_module.dataclasses.replace(result, max_error=result.max_error * 0.9)
+        return dataclasses.replace(result, max_error=result.max_error * 0.9)
 
-    monkeypatch.setattr(convert_module, "compress_tensor", wrong)
+    monkeypatch.setattr(encoding, "compress_tensor", wrong)
     with pytest.raises(VerificationError, match="error must be at most"):
         convert(source, RECIPE, output=tmp_path / "smart.tflite")
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from tflite_smart.converter.probe import Probe, output_snr_db, search_budget, synthetic_inputs
+from tflite_smart.converter.budget_search import search_budget
+from tflite_smart.converter.probe import Belief, Probe, output_snr_db, synthetic_inputs
 
 SEED = 11
 
@@ -50,7 +51,7 @@ def test_snr_of_noisy_weights(noise):
     probe = Probe(Linear, matrix)
     assert probe.snr_db(matrix) == math.inf
     noisy = matrix + noise * rng.standard_normal(matrix.shape)
-    # one of three ranges is the best of them; over 4 * 256 outputs the estimate is good to about 1 dB
+    # one of four ranges is the best of them; over 4 * 256 outputs the estimate is good to about 1 dB
     assert probe.snr_db(noisy) == pytest.approx(-20 * math.log10(noise), abs=1.5)
 
 
@@ -119,7 +120,7 @@ def test_the_search_prefers_a_budget_that_was_seen_to_be_good():
 def test_synthetic_inputs():
     details = [detail((1, 20, 30, 3)), detail((1, 7), np.int32), detail((1, 1, 4), np.float32, (-1, -1, 4))]
     sets = synthetic_inputs(details, num_samples=2)
-    assert len(sets) == 3 and all(len(samples) == 2 for samples in sets)
+    assert len(sets) == 4 and all(len(samples) == 2 for samples in sets)
     image, ids, sequence = sets[0][0]
     assert image.shape == (1, 20, 30, 3) and abs(image.std() - 1) < 1e-3
     assert np.mean(np.abs(np.diff(image, axis=1))) < 0.8, "smooth: neighbours are alike (white noise: 1.13)"

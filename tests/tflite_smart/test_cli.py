@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-VERBS = ["convert", "inspect", "verify", "evaluate", "run", "benchmark", "expand", "delegate"]
+VERBS = ["convert", "inspect", "analyze", "verify", "evaluate", "run", "benchmark", "expand", "delegate"]
 
 
 def random_bytes() -> bytes:
@@ -104,10 +104,43 @@ def test_delegate_prints_the_path(cli):
     assert os.path.isfile(path) and json.loads(cli("delegate", "--json").stdout)["library"] == path
 
 
+def test_convert_to_a_size_reports_the_search(cli, float_model, tmp_path):
+    smart = tmp_path / "smart.tflite"
+    done = cli("convert", float_model, "-o", smart, "--target-size", "25kB", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["targets"] == {"target_size_bytes": 25000} and 24000 <= report["file_bytes_after"] == smart.stat().st_size <= 25000
+    assert len(report["trials"]) > 2 and {"error_budget", "file_bytes", "bits_per_weight", "output_snr_db", "top1"} == set(report["trials"][0])
+    table = cli("convert", float_model, "-o", smart, "--overwrite", "--target-bits", "4").stdout
+    assert "search for target_bits_per_weight=4" in table and "chosen" in table
+
+
+def test_convert_to_a_drop_of_accuracy(cli, float_model, tmp_path, rng):
+    x = rng.standard_normal((40, 8, 8, 4)).astype(np.float32)
+    np.savez(tmp_path / "xy.npz", x=x, y=np.zeros(40, int))
+    done = cli("convert", float_model, "-o", tmp_path / "smart.tflite", "--max-drop", "5", "--data", tmp_path / "xy.npz", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    chosen = [trial for trial in report["trials"] if trial["error_budget"] == report["error_budget"]]
+    assert len(chosen) == 1 and chosen[0]["top1"] >= report["float_top1"] - 0.05
+
+
+def test_analyze(cli, float_model):
+    done = cli("analyze", float_model, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert {layer["name"] for layer in result["layers"]} == {"conv/filter", "dense/matrix"}
+    assert [layer["sensitivity_db"] for layer in result["layers"]] == sorted((layer["sensitivity_db"] for layer in result["layers"]), reverse=True)
+    sizes, snrs = zip(*((point["file_bytes"], point["output_snr_db"]) for point in result["curve"]))
+    assert list(sizes) == sorted(sizes) and snrs[-1] > snrs[0] + 15
+    assert "sensitivity" in cli("analyze", float_model).stdout
+
+
 # ---- bad use: argparse answers with 2, too
 
 @pytest.mark.parametrize("arguments", [[], ["compress"], ["convert"], ["verify", "a.tflite"], ["benchmark", "m", "--num-runs", "0"],
-                                       ["verify", "a", "b", "--tolerance", "-1"], ["benchmark", "m", "--num-threads", "two"]])
+                                       ["verify", "a", "b", "--tolerance", "-1"], ["convert", "m", "--target-size", "2 apples"],
+                                       ["convert", "m", "--target-size", "2MB", "--target-bits", "3"], ["benchmark", "m", "--num-threads", "two"]])
 def test_bad_use(cli, arguments):
     done = cli(*arguments)
     assert done.returncode == 2
@@ -166,6 +199,13 @@ def test_bad_recipes(refused, float_model, tmp_path, recipe, expected):
     path.write_text(json.dumps(recipe))
     assert expected in refused("convert", float_model, "-o", tmp_path / "out.tflite", "--recipe", path)
     assert not (tmp_path / "out.tflite").exists()
+
+
+def test_targets_out_of_reach(refused, float_model, tmp_path):
+    out = tmp_path / "out.tflite"
+    assert "target_size_bytes must be at least" in refused("convert", float_model, "-o", out, "--target-size", "1kB")
+    assert "--data" in refused("convert", float_model, "-o", out, "--max-drop", "0.5")
+    assert not out.exists()
 
 
 def test_unknown_recipe_lists_the_known_ones(refused, float_model, tmp_path):

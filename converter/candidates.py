@@ -1,0 +1,145 @@
+"""Models that are written to be measured and thrown away: all weights in codec `raw`, which is quick to write and has the same size whatever the settings are.
+
+So only the first candidate is a whole conversion. Every later one packs the weights whose settings changed and puts their bytes over the old ones in the same file.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+from tflite_smart.converter import rate_distortion
+from tflite_smart.converter.allocate import LayerFacts, Skip, allocate, shares_budget
+from tflite_smart.converter.compress import TensorSettings, choose_codec, compress_tensor
+from tflite_smart.converter.encoding import OPERATOR_BYTES
+from tflite_smart.converter.errors import UnpackableWeightError
+from tflite_smart.converter.layer_statistics import Factors
+from tflite_smart.converter.model_editor import Model
+from tflite_smart.converter.passes.base import Encoding
+from tflite_smart.converter.recipe import SmartConfig
+from tflite_smart.converter.rewrite import rewrite
+from tflite_smart.converter.selection import Weight, find_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A model written to be measured.
+
+    Attributes:
+        path: of its file, which the next candidate overwrites.
+        file_bytes: about what the whole file would take after a real conversion.
+        bits_per_weight: mean over the packed weights.
+        errors: relative error (rms over rms) of each weight, in the order of `Candidates.weights`; 0 where it is not packed.
+    """
+
+    path: str
+    file_bytes: int
+    bits_per_weight: float
+    errors: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Packed:
+    """What is kept of a packed weight: where it lies in the file, how long it is, how long the real codec would make it, and its error."""
+
+    start: int
+    size: int
+    real_bytes: float
+    error: float
+
+
+class Candidates:
+    """Writes candidates for one model.
+
+    Args:
+        source: path or bytes of the original; config: the recipe; factors: of its layers' inputs, or None.
+        path: where candidates are written.
+
+    Attributes:
+        weights: all that can be packed. tunable: which of them share the error budget.
+    """
+
+    def __init__(self, source, config: SmartConfig, factors: Factors | None, path: str):
+        self._source, self._config, self._factors, self._path = source, config, factors, path
+        self._model = Model.read(source)
+        self.weights: list[Weight] = find_weights(self._model)[0]
+        self.tunable = shares_budget([weight.info for weight in self.weights], config)
+        self._decisions: list[TensorSettings | Skip] = [Skip("not yet written")] * len(self.weights)
+        self._packed: list[_Packed | None] = [None] * len(self.weights)
+        self._structure_bytes = 0
+
+    @property
+    def num_elements(self) -> int:
+        """Of the weights that are packed."""
+        return sum(weight.info.num_elements for weight, entry in zip(self.weights, self._packed) if entry)
+
+    def curve(self, index: int) -> rate_distortion.Curve:
+        """Rate and distortion of a tunable weight."""
+        weight, settings = self.weights[index], allocate([weight.info for weight in self.weights], self._config)[index]
+        try:
+            return rate_distortion.count(weight.values(), weight.info.axis, settings.channel_exponent, settings.buckets == "midrise")
+        finally:
+            self._model.release()
+
+    def dealt(self, budget: float, facts: Sequence[LayerFacts | None] | None = None) -> Candidate:
+        """The candidate with this error budget, dealt out as `allocate` does."""
+        config = dataclasses.replace(self._config, error_budget=budget)
+        return self._write(allocate([weight.info for weight in self.weights], config, facts))
+
+    def with_errors(self, errors: Mapping[int, float], others: float) -> Candidate:
+        """The candidate with given relative errors of some tunable weights, by index, and one of all the others."""
+        decisions = allocate([weight.info for weight in self.weights], self._config)
+        changed = [dataclasses.replace(d, relative_error=errors.get(i, others)) if self.tunable[i] else d for i, d in enumerate(decisions)]
+        return self._write(changed)
+
+    def _write(self, decisions: list[TensorSettings | Skip]) -> Candidate:
+        stale = [index for index, decision in enumerate(decisions) if decision != self._decisions[index]]
+        if not os.path.exists(self._path) or not self._patch(decisions, stale):
+            self._write_anew(decisions)
+        self._decisions = list(decisions)
+        packed_bytes = round(sum(entry.real_bytes for entry in self._packed if entry))
+        errors = tuple(entry.error if entry else 0.0 for entry in self._packed)
+        return Candidate(self._path, self._structure_bytes + packed_bytes, 8 * packed_bytes / max(self.num_elements, 1), errors)
+
+    def _patch(self, decisions: list[TensorSettings | Skip], stale: list[int]) -> bool:
+        """Overwrites the stale weights in place; False, with the file in no order, where one does not fit."""
+        with open(self._path, "r+b") as file:
+            for index in stale:
+                blob, real_bytes, error = self._pack(index, decisions[index])
+                old = self._packed[index]
+                if len(blob) != (old.size if old else 0):
+                    return False
+                if old:
+                    file.seek(old.start)
+                    file.write(blob)
+                    self._packed[index] = _Packed(old.start, old.size, real_bytes, error)
+        return True
+
+    def _write_anew(self, decisions: list[TensorSettings | Skip]) -> None:
+        model = Model.read(self._source)
+        results = [self._pack(index, decision) for index, decision in enumerate(decisions)]
+        fresh = find_weights(model)[0]
+        rewrite(model, [(weight, blob, Encoding("raw", weight.info.axis, decision.compute)) for weight, decision, (blob, *_) in zip(fresh, decisions, results) if blob], self._config.name)
+        size = model.write(self._path, overwrite=True)
+        written = Model.read(self._path)
+        for index, (weight, (blob, real_bytes, error)) in enumerate(zip(self.weights, results)):
+            start = written.schema.buffers[weight.buffer].data.ctypes.data - written.address if blob else 0
+            self._packed[index] = _Packed(start, len(blob), real_bytes, error) if blob else None
+        self._structure_bytes = size - sum(len(blob) for blob, *_ in results)
+
+    def _pack(self, index: int, decision: TensorSettings | Skip) -> tuple[bytes, float, float]:
+        """Packed bytes, empty where the weight is left alone, how many the real codec would make of them, and the relative error."""
+        weight = self.weights[index]
+        nothing = b"", 0.0, 0.0
+        if isinstance(decision, Skip):
+            return nothing
+        try:
+            factor = self._factors.of(weight.buffer) if self._factors else None
+            result = compress_tensor(weight.values(), weight.info.axis, dataclasses.replace(decision, codecs=("raw",)), factor)
+        except UnpackableWeightError:
+            return nothing
+        finally:
+            self._model.release()
+        if len(result.blob) + OPERATOR_BYTES * len(weight.sites) >= weight.stored.nbytes:
+            return nothing
+        raw_bits, real_bits = (choose_codec(result.quantized.ids, dataclasses.replace(decision, codecs=codecs))[2] for codecs in (("raw",), decision.codecs))
+        return result.blob, len(result.blob) + (real_bits - raw_bits) * weight.info.num_elements / 8, result.relative_error

@@ -1,0 +1,73 @@
+"""From a model to packed weights: the decision for every weight, as data, and what came of it."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from tflite_smart.converter import check, layer_statistics
+from tflite_smart.converter.allocate import LayerFacts, Skip, allocate
+from tflite_smart.converter.compress import TensorSettings, compress_tensor
+from tflite_smart.converter.errors import UnpackableWeightError
+from tflite_smart.converter.model_editor import Model
+from tflite_smart.converter.recipe import SmartConfig
+from tflite_smart.converter.selection import LeftAlone, Weight, find_weights
+
+# What an operator of ours adds to the file: its table and options, the table of a tensor, padding. A weight must gain more than that for every operator.
+OPERATOR_BYTES = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """The decision for one weight: settings to pack it with, or why not; and what is known of its inputs."""
+
+    weight: Weight
+    decision: TensorSettings | Skip
+    factors: layer_statistics.Factors | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """One weight after encoding; `blob` is empty and `skipped` says why where it is left alone. `digest` is that of the values to decode to."""
+
+    weight: Weight
+    blob: bytes = b""
+    codec: str = ""
+    value_kind: str = ""
+    bits_per_weight: float = 0.0
+    max_error: float = 0.0
+    relative_error: float = 0.0
+    digest: bytes = b""
+    skipped: str = ""
+    compute: str | None = None
+
+
+def plan(
+    model: Model, config: SmartConfig, factors: layer_statistics.Factors | None = None, facts: Sequence[LayerFacts | None] | None = None
+) -> tuple[list[Planned], list[LeftAlone]]:
+    """What to do with every weight, and which constants can't be packed at all. What is known of the layers may be given: see `layer_statistics`, `sensitivity`."""
+    weights, left_alone = find_weights(model)
+    decisions = allocate([weight.info for weight in weights], config, facts)
+    return [Planned(weight, decision, factors) for weight, decision in zip(weights, decisions)], left_alone
+
+
+def encode(planned: Planned) -> Encoded:
+    """Packs one weight, unless the plan or its size say otherwise."""
+    weight, settings = planned.weight, planned.decision
+    if isinstance(settings, Skip):
+        return Encoded(weight, skipped=settings.reason)
+    try:
+        factor = planned.factors.of(weight.buffer) if planned.factors else None
+        result = compress_tensor(weight.values(), weight.info.axis, settings, factor)
+    except UnpackableWeightError as error:
+        return Encoded(weight, skipped=str(error).rstrip("."))
+    size = len(result.blob) + OPERATOR_BYTES * len(weight.sites)
+    if size >= weight.stored.nbytes:
+        return Encoded(weight, skipped=f"would not shrink: {size} bytes packed, {weight.stored.nbytes} now")
+    digest = check.expected_digest(result.quantized, weight.info.shape, weight.info.axis)
+    return Encoded(weight, result.blob, result.codec, result.value_kind, result.bits_per_weight, result.max_error, result.relative_error, digest, compute=settings.compute)
+
+
+def encode_and_release(model: Model, planned: Planned) -> Encoded:
+    """Encodes one weight and gives the memory of the original's bytes back."""
+    encoded = encode(planned)
+    model.release()
+    return encoded
