@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+import platform
 import re
 import shutil
 import subprocess
@@ -12,17 +13,21 @@ from elftools.elf.elffile import ELFFile
 import numpy as np
 import pytest
 
+from tests.arm64 import sysroot
 from tests.delegates import models
 from tests.delegates.running import run
 from tflite_smart import cli
 from tflite_smart.delegates import cross_build, native
 
 HERE = Path(__file__).resolve().parent
-ANDROID = HERE.parents[1] / "delegates" / "android"
+ROOT = HERE.parents[1]
+ANDROID = ROOT / "delegates" / "android"
 # `make android` builds libraries, one folder each, and names the folder of folders here.
 LIBRARIES = sorted(Path(os.environ.get("TFLITE_SMART_ANDROID", "nowhere")).glob(f"*/{cross_build.LIBRARY_NAME}"))
 PAGE_BYTES = 16384
 MACHINES = {"arm64-v8a": "EM_AARCH64", "armeabi-v7a": "EM_ARM", "x86_64": "EM_X86_64"}
+# ABI: the processor's name in Linux, in Debian, and instruction sets that must be found.
+PROBES = {"arm64-v8a": ("aarch64", "arm64", ["scalar", "neon", "neondot"]), "x86_64": ("x86_64", "amd64", ["scalar"])}
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +149,36 @@ class TestLibraries:
         """Android refuses to load a library whose text would have to be written to."""
         tags = {tag.entry.d_tag for tag in elf.get_section_by_name(".dynamic").iter_tags()}
         assert "DT_TEXTREL" not in tags and tags & {"DT_HASH", "DT_GNU_HASH"}
+
+    @pytest.mark.skipif(not cross_build.has_zig(), reason="ziglang is not installed")
+    @pytest.mark.parametrize("library", [path for path in LIBRARIES if path.parent.name in PROBES], ids=lambda path: path.parent.name)
+    @pytest.mark.parametrize("codec", ["rans", "bitpack"])
+    def test_works_with_musl_in_place_of_bionic(self, library, codec, rng, tmp_path):
+        """No phone, but the very file that goes there: loaded, a delegate made, and a weight decoded with the processor's best instructions."""
+        machine, architecture, isas = PROBES[library.parent.name]
+        cache = ROOT / ".cache" / "arm64"
+        try:
+            root = sysroot.Debian(cache / f"musl-{architecture}", architecture).install(["musl", "musl-dev"])
+            runner = [] if machine == platform.machine() else [sysroot.find_qemu(f"qemu-{machine}", cache)]
+        except sysroot.Unavailable as reason:
+            pytest.skip(str(reason))
+        probe, loader = tmp_path / "probe", next(root.glob(f"**/{machine}-linux-musl/libc.so"))
+        build_probe(probe, machine, root, loader)
+        weight = models.random_weight(rng, (70, 3, 3, 5), 0, codec=codec).to_bytes()
+        (tmp_path / "w").write_bytes(weight)
+        expected = native.expand(weight, (70, 3, 3, 5))
+        done = subprocess.run([*runner, loader, probe, library, tmp_path / "w", tmp_path / "out", str(expected.nbytes)],
+                              env={**os.environ, "QEMU_CPU": "cortex-a76"}, capture_output=True, text=True)
+        assert done.returncode == 0, (done.returncode, done.stderr)
+        assert set(isas) <= set(done.stdout.split())
+        np.testing.assert_array_equal(np.fromfile(tmp_path / "out", np.float32).reshape(expected.shape), expected)
+
+
+def build_probe(path: Path, machine: str, root: Path, libc: Path) -> None:
+    """Compiles android_probe.c for musl, with Debian's files of it: zig would first build all of its own."""
+    zig, libraries = [sys.executable, "-m", "ziglang"], root / "usr" / "lib" / f"{machine}-linux-musl"
+    headers = [root / "usr" / "include" / f"{machine}-linux-musl", cross_build.zig_folder(cross_build.TARGETS["android-arm64"]) / "lib" / "include"]
+    subprocess.run([*zig, "clang", f"--target={machine}-linux-musl", "-O1", "-fPIC", "-nostdlibinc", *[f"-isystem{path}" for path in headers],
+                    f"-I{cross_build.SOURCES / 'include'}", "-c", HERE / "android_probe.c", "-o", f"{path}.o"], check=True)
+    subprocess.run([*zig, "ld.lld", "-o", path, "-dynamic-linker", f"/lib/ld-musl-{machine}.so.1", libraries / "crt1.o", libraries / "crti.o", f"{path}.o",
+                    libc, libraries / "crtn.o"], check=True)
