@@ -69,7 +69,7 @@ def analyze(model: object, recipe: object = None, calibration_data: object = Non
     """
     config, name = resolve(recipe).aiming_at(target_snr_db=_AT_SNR_DB), source_name(model)
     with tempfile.TemporaryDirectory(prefix="tflite_smart_") as folder:
-        source, notes = as_tflite(model, folder)
+        source, notes, _ = as_tflite(model, folder)
         original = Model.read(source)
         if is_smart(original):
             raise UnsupportedModelError(f"{name}: model must not be compressed yet. Received: one with TFLiteSmart operators. Run `tflite_smart expand` on it first.")

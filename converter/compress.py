@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -72,7 +73,7 @@ class CompressedTensor:
         return self.quantized.value_kind
 
 
-def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, factor: np.ndarray | None = None, trained: Quantized | None = None) -> CompressedTensor:
+def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, factor: np.ndarray | None = None, trained: Iterable[Quantized] = ()) -> CompressedTensor:
     """Compresses one constant tensor.
 
     Args:
@@ -80,7 +81,7 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, fac
         axis: the channel axis.
         settings: see `TensorSettings`. An int8 tensor is stored as it is, whatever they ask for.
         factor: of `feedback.feedback_factor`, from the layer's inputs; None rounds without data.
-        trained: what a training handed over, kept exactly if the values are still its but for the scales; see `structure`.
+        trained: what a training handed over of all weights; the one whose values these are, but for the scales, is kept exactly. See `structure`.
 
     Raises:
         ValueError: for another dtype.
@@ -92,7 +93,8 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, fac
     elif values.dtype == np.float32:
         if not np.isfinite([matrix.min(), matrix.max()]).all():  # nan wins both; no array of flags
             raise UnpackableWeightError("weights must be finite. Received: inf or nan.")
-        quantized = trained and structure.with_scales(matrix, trained) or _quantize(matrix, settings, factor)
+        handed_over = (structure.with_scales(matrix, candidate) for candidate in trained)
+        quantized = next(filter(None, handed_over), None) or _quantize(matrix, settings, factor)
     else:
         raise ValueError(f"weights must be float32 or int8. Received: {values.dtype}.")
     inner = int(np.prod(values.shape[axis + 1 :], dtype=np.int64))

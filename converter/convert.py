@@ -16,6 +16,7 @@ from tflite_smart.converter.candidates import Candidates
 from tflite_smart.converter.compress import TensorSettings
 from tflite_smart.converter.encoding import Encoded, encode_and_release, plan
 from tflite_smart.converter.errors import TargetError, TFLiteSmartError, UnsupportedModelError
+from tflite_smart.converter.format import Quantized
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.passes.base import Encoding
 from tflite_smart.converter.recipe import SmartConfig, resolve
@@ -64,11 +65,11 @@ def convert(
         model_writer.check_output(os.fspath(output), overwrite)
     with tempfile.TemporaryDirectory(prefix="tflite_smart_") as folder:
         with clock.phase("read", 1):
-            source, notes = as_tflite(model, folder)
+            source, notes, trained = as_tflite(model, folder)
             original = Model.read(source)
         if is_smart(original):
             raise UnsupportedModelError(f"{source_name(model)}: model must not be compressed yet. Received: one with TFLiteSmart operators. Run `tflite_smart expand` on it first.")
-        job = Job(source, config, calibration_data, folder, clock)
+        job = Job(source, config, calibration_data, folder, clock, trained)
         factors = look_at_inputs(job, original, notes) if calibration_data is not None else None
         fidelity = _search(job, factors, evaluation_data)
         notes += [fidelity.note] if fidelity.note else []
@@ -129,7 +130,7 @@ def _write_on_target(job: "Job", fidelity: search.Fidelity, factors: layer_stati
 
 def _write(job: "Job", fidelity: search.Fidelity, factors: layer_statistics.Factors | None) -> _Written:
     model, path = Model.read(job.source), os.path.join(job.folder, "smart.tflite")
-    planned, left_alone = plan(model, dataclasses.replace(job.config, error_budget=fidelity.error_budget), factors, fidelity.facts)
+    planned, left_alone = plan(model, dataclasses.replace(job.config, error_budget=fidelity.error_budget), factors, fidelity.facts, job.trained)
     with job.clock.phase("encode", len(planned)) as step:
         encoded = [step(encode_and_release(model, entry)) for entry in planned]
     runs_as = _write_checked(model, [entry for entry in encoded if entry.blob], path, job)
@@ -203,12 +204,12 @@ def _measure(fidelity: search.Fidelity, path, job: "Job", notes: list[str]) -> t
     return (snr if math.isfinite(snr) else None), inputs
 
 
-def as_tflite(model: object, folder: str) -> tuple[str | os.PathLike | bytes, list[str]]:
-    """Path or bytes of a .tflite, and notes on how it came about."""
+def as_tflite(model: object, folder: str) -> tuple[str | os.PathLike | bytes, list[str], tuple[Quantized, ...]]:
+    """Path or bytes of a .tflite, notes on how it came about, and what a training of ours handed over of its weights."""
     if not from_keras.is_keras_source(model):
-        return model, []
+        return model, [], ()
     result = from_keras.to_tflite(model, folder)
-    return result.path, list(result.notes)
+    return result.path, list(result.notes), result.trained
 
 
 def source_name(model: object) -> str:
@@ -235,13 +236,14 @@ def _left_alone_row(entry: LeftAlone) -> TensorRow:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What all phases of one conversion share. `source` is the .tflite as path or bytes, `folder` is for intermediate files."""
+    """What all phases of one conversion share. `source` is the .tflite as path or bytes, `folder` is for intermediate files, `trained` of `from_keras`."""
 
     source: str | os.PathLike | bytes
     config: SmartConfig
     calibration_data: object
     folder: str
     clock: "Clock"
+    trained: tuple[Quantized, ...] = ()
 
 
 class Clock:

@@ -7,6 +7,7 @@ from tflite_smart.converter import check, layer_statistics
 from tflite_smart.converter.allocate import LayerFacts, Skip, allocate
 from tflite_smart.converter.compress import TensorSettings, compress_tensor
 from tflite_smart.converter.errors import UnpackableWeightError
+from tflite_smart.converter.format import Quantized
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.recipe import SmartConfig
 from tflite_smart.converter.selection import LeftAlone, Weight, find_weights
@@ -17,11 +18,12 @@ OPERATOR_BYTES = 256
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """The decision for one weight: settings to pack it with, or why not; and what is known of its inputs."""
+    """The decision for one weight: settings to pack it with, or why not; what is known of its inputs, and what a training handed over of all weights."""
 
     weight: Weight
     decision: TensorSettings | Skip
     factors: layer_statistics.Factors | None = None
+    trained: tuple[Quantized, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +43,16 @@ class Encoded:
 
 
 def plan(
-    model: Model, config: SmartConfig, factors: layer_statistics.Factors | None = None, facts: Sequence[LayerFacts | None] | None = None
+    model: Model,
+    config: SmartConfig,
+    factors: layer_statistics.Factors | None = None,
+    facts: Sequence[LayerFacts | None] | None = None,
+    trained: tuple[Quantized, ...] = (),
 ) -> tuple[list[Planned], list[LeftAlone]]:
     """What to do with every weight, and which constants can't be packed at all. What is known of the layers may be given: see `layer_statistics`, `sensitivity`."""
     weights, left_alone = find_weights(model)
     decisions = allocate([weight.info for weight in weights], config, facts)
-    return [Planned(weight, decision, factors) for weight, decision in zip(weights, decisions)], left_alone
+    return [Planned(weight, decision, factors, trained) for weight, decision in zip(weights, decisions)], left_alone
 
 
 def encode(planned: Planned) -> Encoded:
@@ -56,7 +62,7 @@ def encode(planned: Planned) -> Encoded:
         return Encoded(weight, skipped=settings.reason)
     try:
         factor = planned.factors.of(weight.buffer) if planned.factors else None
-        result = compress_tensor(weight.values(), weight.info.axis, settings, factor)
+        result = compress_tensor(weight.values(), weight.info.axis, settings, factor, planned.trained)
     except UnpackableWeightError as error:
         return Encoded(weight, skipped=str(error).rstrip("."))
     size = len(result.blob) + OPERATOR_BYTES * len(weight.sites)

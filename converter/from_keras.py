@@ -19,8 +19,9 @@ import zipfile
 
 import numpy as np
 
-from tflite_smart.converter import trained_grids
+from tflite_smart.converter import structure, trained_grids
 from tflite_smart.converter.errors import MissingDependencyError, ModelFormatError, UnsupportedModelError
+from tflite_smart.converter.format import Quantized
 from tflite_smart.converter.model_editor import Model
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -28,10 +29,11 @@ _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 @dataclasses.dataclass(frozen=True)
 class FloatModel:
-    """Result of `to_tflite`: the file, and what the user should know of how it came about."""
+    """Result of `to_tflite`: the file, what the user should know of how it came about, and what a training of ours says of weights beyond their values."""
 
     path: str
     notes: tuple[str, ...]
+    trained: tuple[Quantized, ...] = ()
 
 
 def is_keras_source(source: object) -> bool:
@@ -58,7 +60,7 @@ def to_tflite(source: object, folder: str) -> FloatModel:
         _check_path(os.fspath(source))
     with _silenced(), contextlib.ExitStack() as changes:
         tf = _tensorflow()
-        name, routes = _routes(tf, source, folder, changes)
+        name, routes, trained = _routes(tf, source, folder, changes)
         notes, failures = [], []
         for note, run_converter in routes:
             try:
@@ -71,21 +73,21 @@ def to_tflite(source: object, folder: str) -> FloatModel:
             path = os.path.join(folder, "float.tflite")
             with open(path, "wb") as file:
                 file.write(data)
-            return FloatModel(path, tuple(notes))
+            return FloatModel(path, tuple(notes), trained)
     raise UnsupportedModelError(f"{name}: must be convertible by TFLiteConverter. Received: {failures[0]}. Remove the layer it names, or convert to .tflite yourself and pass that.")
 
 
 def _routes(tf, source, folder: str, changes: contextlib.ExitStack):
-    """Name of the model for messages, and `(note, function that returns a .tflite)` in the order to try. `changes` takes back what is done to the caller's model."""
+    """Name of the model for messages, `(note, function that returns a .tflite)` in the order to try, and `FloatModel.trained`. `changes` takes back what is done to the caller's model."""
     lite = tf.lite.TFLiteConverter
     if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
         path = os.fspath(source)
         # Only one that Keras 2 saved can be traced again with another batch size; the functions of the others have theirs built in.
         fixed = (lambda: _fixed_tf_keras(tf, _load(path))) if os.path.exists(os.path.join(path, "keras_metadata.pb")) else None  # noqa: E731
-        return path, _three_ways(tf, lambda: lite.from_saved_model(path), fixed)
+        return path, _three_ways(tf, lambda: lite.from_saved_model(path), fixed), ()
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"model {getattr(source, 'name', type(source).__name__)}"
     model = _load(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else source
-    kind = _keras_kind(model)
+    kind, trained = _keras_kind(model), ()
     if kind is None:
         raise UnsupportedModelError(f"model must be a path, .tflite bytes, or a Keras 3 or tf_keras model. Received: {type(source).__name__}.")
     if not getattr(model, "built", True):
@@ -96,13 +98,16 @@ def _routes(tf, source, folder: str, changes: contextlib.ExitStack):
         if wrap.smart_ranges(model):
             changes.enter_context(_computing_in_float32(model))
             changes.enter_context(wrap.exporting(model))
-            return name, _integer_ways(tf, model, folder)
-        model = wrap.strip(model) if wrap.smart_weights(model) else model
+            return name, _integer_ways(tf, model, folder), ()
+        if wrap.smart_weights(model):
+            parts = [weight.finish().parts for weight in wrap.smart_weights(model)]
+            trained = tuple(structure.from_parts(entry) for entry in parts if entry)
+            model = wrap.strip(model)
         changes.enter_context(_computing_in_float32(model))
         fixed = lambda: lite.from_saved_model(_export_fixed(tf, model, folder))  # noqa: E731
     else:
         fixed = lambda: _fixed_tf_keras(tf, model)  # noqa: E731
-    return name, _three_ways(tf, lambda: lite.from_keras_model(model), fixed)
+    return name, _three_ways(tf, lambda: lite.from_keras_model(model), fixed), trained
 
 
 @contextlib.contextmanager

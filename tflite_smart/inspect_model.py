@@ -7,11 +7,13 @@ import math
 
 import numpy as np
 
+from tflite_smart.energy import read_energy_uj
 from tflite_smart.converter.format import MAGIC, PackedWeight
 from tflite_smart.converter.model_editor import NUMPY_TYPES, Model, indices, shape, tensor_name, type_name
 from tflite_smart.converter.passes.base import OP_PREFIX
 from tflite_smart.converter.rewrite import is_smart
 from tflite_smart.converter.selection import find_weights
+from tflite_smart.energy import read_energy_uj
 
 # Plain constants up to this size (biases, shapes, scalars) are not worth a line.
 _MAX_HIDDEN_BYTES = 1024
@@ -21,6 +23,7 @@ _MAX_HIDDEN_BYTES = 1024
 class TensorRow:
     """One constant. `plain_bytes` is what it takes, or would take, without compression.
 
+    `plain_energy_uj` and `stored_energy_uj` estimate what reading it once from memory takes, see `energy`.
     `note` says of a plain constant whether it can be compressed, or why not.
     `shape` of a packed weight is (output channels, weights of each), as FORMAT.md sees it; `codec` is None for a plain constant.
     """
@@ -36,6 +39,8 @@ class TensorRow:
     plain_bytes: int
     stored_bytes: int
     note: str
+    plain_energy_uj: float = 0.0
+    stored_energy_uj: float = 0.0
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -92,14 +97,17 @@ def _row(model: Model, subgraph, op, tensor, notes: dict[str, str]) -> TensorRow
         return _packed_row(PackedWeight.from_bytes(bytes(model.schema.buffers[tensor.buffer].data)), common)
     elements = math.prod(shape(tensor))
     dtype = NUMPY_TYPES.get(tensor.type)
+    energy = read_energy_uj(stored)
     return TensorRow(**common, shape=shape(tensor), type=type_name(tensor.type), codec=None, value_kind=None,
                      bits_per_weight=8 * stored / max(elements, 1), plain_bytes=elements * dtype.itemsize if dtype else stored,
-                     note=notes.get(common["tensor"], "not a weight"))
+                     note=notes.get(common["tensor"], "not a weight"), plain_energy_uj=energy, stored_energy_uj=energy)
 
 
 def _packed_row(packed: PackedWeight, common: dict) -> TensorRow:
     elements = packed.num_channels * packed.channel_elements
     item_bytes = 1 if packed.value_kind == "integer" else 4
+    energy = read_energy_uj(common["stored_bytes"], elements, packed.codec, packed.value_kind, packed.basis.group_size if packed.basis else 0)
     return TensorRow(**common, shape=(packed.num_channels, packed.channel_elements), type="int8" if item_bytes == 1 else "float32",
                      codec=packed.codec, value_kind=packed.value_kind,
-                     bits_per_weight=8 * common["stored_bytes"] / elements, plain_bytes=elements * item_bytes, note="")
+                     bits_per_weight=8 * common["stored_bytes"] / elements, plain_bytes=elements * item_bytes, note="",
+                     plain_energy_uj=read_energy_uj(elements * item_bytes), stored_energy_uj=energy)

@@ -136,8 +136,13 @@ def inspect(arguments: Namespace) -> int:
     cells = [[tables.short_name(r.tensor), r.op, "x".join(map(str, r.shape)), r.codec or "-", f"{r.bits_per_weight:.2f}", tables.size(r.plain_bytes),
               tables.size(r.stored_bytes), r.note] for r in rows]
     tables.print_table(arguments.model, ["tensor", "op", "shape", "codec", "bits/weight", "plain", "stored", "note"], cells,
-                       [f"constants: {tables.size(before)} plain, {tables.size(after)} stored: {tables.times_smaller(before, after)}"])
+                       [f"constants: {tables.size(before)} plain, {tables.size(after)} stored: {tables.times_smaller(before, after)}", _energy(rows)])
     return 0
+
+
+def _energy(rows: list) -> str:
+    before, after = sum(row.plain_energy_uj for row in rows), sum(row.stored_energy_uj for row in rows)
+    return f"reading them once from memory, estimated from published constants: {before:.0f} uJ plain, {after:.0f} uJ stored and decoded"
 
 
 def verify(arguments: Namespace) -> int:

@@ -70,7 +70,7 @@ def test_coefficients_and_bases_survive_with_other_scales(rng):
     fitted = smartdeal.decompose(rng.normal(size=(32, 144)).astype(np.float32), (3, 16, 48), 0.1)
     trained = Quantized(fitted.ids, "smartdeal", fitted.scales, basis=fitted.basis)
     weights = folded(rng, trained.values())
-    result = compress_tensor(weights.reshape(32, 3, 3, 16), 0, TensorSettings(relative_error=0.3), trained=trained)
+    result = compress_tensor(weights.reshape(32, 3, 3, 16), 0, TensorSettings(relative_error=0.3), trained=[trained])
     assert result.value_kind == "smartdeal" and np.array_equal(result.quantized.ids, fitted.ids) and result.relative_error < 1e-6
     other = dataclasses.replace(trained, ids=np.roll(fitted.ids, 1, axis=1))
     assert structure.with_scales(weights, other) is None

@@ -44,6 +44,7 @@ def test_convert_inspect_expand_verify(cli, float_model, tmp_path):
     assert 0 < report["zipped_bytes_after"] < report["zipped_bytes_before"]
 
     tensors = {t["tensor"]: t for t in json.loads(cli("inspect", smart, "--json").stdout)["tensors"]}
+    assert all(0 < t["stored_energy_uj"] < t["plain_energy_uj"] for t in tensors.values() if t["codec"])
     assert tensors["conv/filter"]["op"] == "TFLiteSmart.Conv2D"
     assert tensors["dense/matrix"]["op"] == "TFLiteSmart.FullyConnected"
     assert tensors["dense/matrix"]["plain_bytes"] == 4 * 10 * 4096

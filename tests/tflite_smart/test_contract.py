@@ -31,7 +31,7 @@ METHOD_LISTS = {
     "smartdeal coefficients": [SmartDealCoefficients(bar=3)],
 }
 # Those whose weights the converter can store exactly.
-EXACT = {"quantize", "binarize", "ternarize"}
+EXACT = {"quantize", "binarize", "ternarize", "smartdeal", "smartdeal_coefficients"}
 
 
 def data(count=16, size=6):

@@ -71,7 +71,7 @@ def test_what_training_computes_is_what_conversion_stores(method, layout):
     assert np.array_equal(method.apply(tf.constant(weight), variables, layout), finished.weight)
     matrix = np.asarray(layout.to_matrix(finished.weight)) * np.linspace(-2, 3, layout.matrix_shape[0], dtype=np.float32)[:, None]
     trained = structure.from_parts(finished.parts)
-    result = compress_tensor(from_matrix(matrix, matrix.shape, 0), 0, TensorSettings(relative_error=0.5), trained=trained)
+    result = compress_tensor(from_matrix(matrix, matrix.shape, 0), 0, TensorSettings(relative_error=0.5), trained=[trained])
     assert result.value_kind == "smartdeal" and result.relative_error < 1e-6 and np.array_equal(result.quantized.ids, finished.parts["coefficients"])
 
 
