@@ -242,7 +242,7 @@ RECIPES: dict[str, SmartConfig] = {
         SmartConfig("balanced", target_snr_db=20.0, error_budget=0.04),
         SmartConfig("smallest", target_snr_db=15.0, error_budget=0.1),
         SmartConfig("fastest", target_snr_db=28.0, error_budget=0.02, global_config=WeightConfig(buckets="uniform", objective="latency")),
-        SmartConfig("smartdeal", global_config=WeightConfig(buckets="smartdeal", relative_error=0.18)),
+        SmartConfig("smartdeal", global_config=WeightConfig(buckets="smartdeal", relative_error=0.2)),
         SmartConfig("binary", global_config=WeightConfig(buckets="binary")),
         SmartConfig("recompress_int8", integer_only=True),
     )

@@ -209,3 +209,10 @@ def test_weights_outside_the_flatbuffer(tmp_path):
     report = convert(tmp_path / "a.tflite", RECIPE, output=tmp_path / "b.tflite")
     written = Model.read(tmp_path / "b.tflite")
     assert len(report.packed) == 2 and written.outside == {1} and bytes(written.schema.buffers[1].data[:4]) == b"TFSW"
+
+
+def test_smartdeal_takes_what_is_large_enough_for_bases(source, tmp_path):
+    report = convert(source, {**RECIPE, "global_config": {"buckets": "smartdeal", "relative_error": 0.2}}, output=tmp_path / "smart.tflite")
+    kinds = {row.value_kind for row in report.packed}
+    assert "smartdeal" in kinds and kinds <= {"smartdeal", "uniform"}
+    assert all(0.15 < row.relative_error < 0.25 and row.bits_per_weight < 5 for row in report.packed if row.value_kind == "smartdeal")
