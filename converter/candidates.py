@@ -86,10 +86,15 @@ class Candidates:
         return self._write(allocate([weight.info for weight in self.weights], config, facts))
 
     def with_errors(self, errors: Mapping[int, float], others: float) -> Candidate:
-        """The candidate with given relative errors of some tunable weights, by index, and one of all the others."""
+        """The candidate with given relative errors of some tunable weights, by index, and one of all the others, which are rounded plainly: that is quick."""
         decisions = allocate([weight.info for weight in self.weights], self._config)
-        changed = [dataclasses.replace(d, relative_error=errors.get(i, others)) if self.tunable[i] else d for i, d in enumerate(decisions)]
-        return self._write(changed)
+        for index, decision in enumerate(decisions):
+            if index in errors:
+                decisions[index] = dataclasses.replace(decision, relative_error=errors[index])
+            elif self.tunable[index]:
+                plain = "uniform" if decision.buckets == "dependent" else decision.buckets
+                decisions[index] = dataclasses.replace(decision, relative_error=others, buckets=plain, taps=None)
+        return self._write(decisions)
 
     def _write(self, decisions: list[TensorSettings | Skip]) -> Candidate:
         stale = [index for index, decision in enumerate(decisions) if decision != self._decisions[index]]
@@ -133,7 +138,7 @@ class Candidates:
         if isinstance(decision, Skip):
             return nothing
         try:
-            factor = self._factors.of(weight.buffer) if self._factors else None
+            factor = self._factors.of(weight.buffer) if self._factors and decision.taps else None
             result = compress_tensor(weight.values(), weight.info.axis, dataclasses.replace(decision, codecs=("raw",)), factor)
         except UnpackableWeightError:
             return nothing

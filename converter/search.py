@@ -25,15 +25,16 @@ _FINE_ENOUGH = 0.04  # relative error of the worst weight in that form: 28 dB be
 
 @dataclasses.dataclass(frozen=True)
 class _Effort:
-    """How many made-up samples, budgets and groups of layers are measured."""
+    """How many made-up samples, budgets and groups of layers are measured, and how often all groups together."""
 
     samples: int
     budgets: int
     groups: int
+    measurements: int
 
 
 _MORE_BUDGETS = 4  # where one number is bisected instead of a law followed
-_USUAL, _LARGE = _Effort(12, 6, 64), _Effort(3, 2, 10)
+_USUAL, _LARGE = _Effort(12, 6, 64, 96), _Effort(3, 2, 10, 10)
 
 
 @dataclasses.dataclass
@@ -103,7 +104,7 @@ class Search:
             probe = self.result.probe = Probe(open_interpreter, reference, inputs, self._effort.samples, exact, rate)
             if probe.belief is Belief.DISTURBANCE:
                 probe.snr_db(self._candidates.dealt(self._config.error_budget).path)
-            self.result.facts = sensitivity.measure(self._candidates, probe, self._groups, step)
+            self.result.facts = sensitivity.measure(self._candidates, probe, self._groups, self._effort.measurements, step)
         except (RuntimeError, ValueError) as error:
             self.result.probe, self.result.note = None, _note(error)
 

@@ -22,7 +22,6 @@ from tflite_smart.converter.rate_distortion import Curve
 # where they will be. How the roundings happen to fall differs from one error to the next, and the mean tells more than any.
 _COARSE = (0.1, 0.14, 0.07, 0.2)
 _COARSEST = 0.5
-_MEASUREMENTS = 96  # in all: few layers are measured with all of these errors, many with the first
 FINEST = 2e-3
 _LEAST = 1e-4  # of the mean: what changes nothing on some inputs may on others
 # How far to trust what was measured on which inputs.
@@ -35,27 +34,27 @@ def groups(candidates: Candidates, most: int) -> list[list[int]]:
     return [part.tolist() for part in np.array_split(tunable, min(most, len(tunable)))] if tunable else []
 
 
-def measure(candidates: Candidates, probe: Probe, tested: list[list[int]], step: Callable = lambda item: item) -> list[LayerFacts | None] | None:
+def measure(candidates: Candidates, probe: Probe, tested: list[list[int]], measurements: int, step: Callable = lambda item: item) -> list[LayerFacts | None] | None:
     """What `allocate` wants to know of every tunable weight, None for the others; None for all where the outputs tell nothing.
 
     Args:
-        tested: of `groups`.
+        tested: of `groups`. measurements: how many in all, or one per group: few groups are measured with all errors of `_COARSE`, many with the first.
         step: called after every group, for progress.
     """
     curves = {index: candidates.curve(index) for group in tested for index in group}
     reference = probe.outputs(step(candidates.with_errors({}, FINEST)).path)
     measured = {}
     for group in tested:
-        found = [_sensitivity(candidates, {index: curves[index] for index in group}, coarse, lambda path: output_snr_db(reference, probe.outputs(path))) for coarse in _COARSE[: repeats(len(tested))]]
+        found = [_sensitivity(candidates, {index: curves[index] for index in group}, coarse, lambda path: output_snr_db(reference, probe.outputs(path))) for coarse in _COARSE[: repeats(len(tested), measurements)]]
         measured |= dict.fromkeys(group, float(np.mean(found)))
         step(group)
     drawn = _drawn_to_mean(measured, candidates, _EXPONENTS[probe.belief])
     return drawn and [LayerFacts(curves[index], drawn[index]) if index in curves else None for index in range(len(candidates.weights))]
 
 
-def repeats(num_groups: int) -> int:
-    """How many errors each group is measured with."""
-    return min(max(_MEASUREMENTS // max(num_groups, 1), 1), len(_COARSE))
+def repeats(num_groups: int, measurements: int) -> int:
+    """With how many errors each group is measured."""
+    return min(max(measurements // max(num_groups, 1), 1), len(_COARSE))
 
 
 def _sensitivity(candidates: Candidates, curves: dict[int, Curve], coarse: float, snr_db: Callable[[str], float]) -> float:
