@@ -57,7 +57,7 @@ test-arm64: $(VENV)/.cross
 SECONDS := 60
 
 fuzz: $(VENV)/.cross
-	$(BIN)/python delegates/fuzz/run.py --seconds $(SECONDS)
+	$(BIN)/python delegates/fuzz/run.py --seconds $(SECONDS) $(FUZZ_FLAGS)
 
 clean:
 	rm -rf $(VENV) .cache build dist *.egg-info .pytest_cache .hypothesis samples/out delegates/*.so

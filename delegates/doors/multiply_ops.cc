@@ -11,6 +11,7 @@ namespace tflite_smart {
 namespace {
 
 constexpr int32_t kMaxInt = INT32_MAX;
+constexpr int32_t kMaxStep = 1 << 16;  // of a stride or a dilation: far above any image's size, far below what overflows
 constexpr int kX = 0, kBias = 2, kScales = 3;
 
 // TFLite's own kernels ignore TANH and SIGN_BIT, so no converter may fuse them.
@@ -161,10 +162,10 @@ class Conv2DOp : public MultiplyOp {
     ConvGeometry& g = geometry_;
     TFS_RETURN_IF_ERROR(ReadActivation(options, &activation_));
     TFS_RETURN_IF_ERROR(ReadCompute(options, *runtime_, &in_int8_));
-    TFS_RETURN_IF_ERROR(options.Int("stride_h", 1, kMaxInt, &g.stride_height));
-    TFS_RETURN_IF_ERROR(options.Int("stride_w", 1, kMaxInt, &g.stride_width));
-    TFS_RETURN_IF_ERROR(options.Int("dilation_h", 1, kMaxInt, &g.dilation_height));
-    TFS_RETURN_IF_ERROR(options.Int("dilation_w", 1, kMaxInt, &g.dilation_width));
+    TFS_RETURN_IF_ERROR(options.Int("stride_h", 1, kMaxStep, &g.stride_height));
+    TFS_RETURN_IF_ERROR(options.Int("stride_w", 1, kMaxStep, &g.stride_width));
+    TFS_RETURN_IF_ERROR(options.Int("dilation_h", 1, kMaxStep, &g.dilation_height));
+    TFS_RETURN_IF_ERROR(options.Int("dilation_w", 1, kMaxStep, &g.dilation_width));
     TFS_RETURN_IF_ERROR(options.Int("filter_h", 1, kMaxInt, &g.filter_height));
     TFS_RETURN_IF_ERROR(options.Int("filter_w", 1, kMaxInt, &g.filter_width));
     int padding;

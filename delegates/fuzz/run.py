@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "fuzz"
 sys.path.insert(0, str(ROOT))
 
-TARGETS = ("header", "tile", "options", "layer")
+PROGRAMS = ("header", "tile", "options", "layer")
+INTERPRETER = "interpreter"  # delegates/fuzz/interpreter.py: the library under LiteRT in Python
+TARGETS = (*PROGRAMS, INTERPRETER)
 COMPILERS = ("clang++", *(f"clang++-{version}" for version in range(21, 13, -1)))
 INSTALL = "apt-get install clang libclang-rt-14-dev"
 MAX_INPUT_BYTES = {"header": 4096, "tile": 1024, "options": 512, "layer": 512}
@@ -44,25 +46,32 @@ def find_compiler() -> str:
     return "g++"
 
 
-def build(compiler: str, targets: list[str]) -> Path:
-    """The folder with the programs. Every compiler has its own, as CMake does not change it later."""
+def build(compiler: str, names: list[str]) -> Path:
+    """The folder with what was built. Every compiler has its own, as CMake does not change it later."""
     folder = BUILD / Path(compiler).name
-    options = ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DTFS_SANITIZE=address,undefined", "-DTFS_BUILD_FUZZERS=ON", f"-DCMAKE_CXX_COMPILER={compiler}"]
+    options = ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -gline-tables-only" if "clang" in compiler else "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1",
+               "-DTFS_SANITIZE=address,undefined", "-DTFS_BUILD_FUZZERS=ON", f"-DCMAKE_CXX_COMPILER={compiler}"]
     tool = shutil.which("cmake") or str(Path(sys.executable).with_name("cmake"))
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     subprocess.run([tool, "-S", str(ROOT / "delegates"), "-B", str(folder), *generator, *options], check=True, stdout=subprocess.DEVNULL)
-    names = [f"fuzz_{target}" for target in targets]
-    subprocess.run([tool, "--build", str(folder), "--parallel", "2", "--target", *names], check=True, stdout=subprocess.DEVNULL)
+    built = subprocess.run([tool, "--build", str(folder), "--parallel", "2", "--target", *names], capture_output=True, text=True)
+    if built.returncode != 0:
+        sys.exit(built.stdout + built.stderr)
     return folder
 
 
-def run_target(program: Path, target: str, seconds: int, seed: int) -> tuple[int, int, int, str]:
+def command_of(target: str, program: Path, seconds: int, seed: int) -> list[str]:
+    if target == INTERPRETER:
+        return [sys.executable, str(Path(__file__).with_name("interpreter.py")), "--seconds", str(seconds), "--seed", str(seed), "--library", str(program)]
+    flags = [f"-max_total_time={seconds}", f"-max_len={MAX_INPUT_BYTES[target]}", f"-seed={seed}", "-timeout=20", "-rss_limit_mb=2048"]
+    return [str(program), *flags, f"-artifact_prefix={BUILD / 'findings' / target}/", str(BUILD / "corpus" / target)]
+
+
+def run_target(target: str, program: Path, seconds: int, seed: int) -> tuple[int, int, int, str]:
     """Executions, seconds, inputs in the corpus, and what was found ('' for nothing)."""
-    corpus, findings = BUILD / "corpus" / target, BUILD / "findings" / target
-    findings.mkdir(parents=True, exist_ok=True)
-    command = [str(program), f"-max_total_time={seconds}", f"-max_len={MAX_INPUT_BYTES[target]}", "-timeout=20", "-rss_limit_mb=2048", f"-seed={seed}",
-               f"-artifact_prefix={findings}/", str(corpus)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=_ENVIRONMENT)
+    for folder in ("corpus", "findings"):
+        (BUILD / folder / target).mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(command_of(target, program, seconds, seed), capture_output=True, text=True, errors="replace", env=_ENVIRONMENT)
     output = done.stdout + done.stderr
     runs = re.findall(r"Done (\d+) runs in (\d+) second", output)
     executions, lasted = map(int, runs[-1]) if runs else (0, 0)
@@ -70,7 +79,7 @@ def run_target(program: Path, target: str, seconds: int, seed: int) -> tuple[int
     if done.returncode != 0:
         line = re.search(r"promise broken.*|runtime error.*|SUMMARY.*|ERROR: .*", output)
         found = line[0] if line else f"exit code {done.returncode}"
-    return executions, lasted, len(list(corpus.iterdir())), found
+    return executions, lasted, len(list((BUILD / "corpus" / target).iterdir())), found
 
 
 def main() -> int:
@@ -79,24 +88,31 @@ def main() -> int:
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--compiler", help="default: the first that has libFuzzer, else g++")
     parser.add_argument("--seed", type=int, default=2101)
+    parser.add_argument("--need-libfuzzer", action="store_true", help="skip, with the reason, where no compiler has it")
     arguments = parser.parse_args()
 
     from delegates.fuzz import seeds
 
     compiler = arguments.compiler or find_compiler()
-    if not shutil.which(compiler):
-        print(f"SKIPPED: fuzzing needs a C++ compiler. {INSTALL}")
+    feedback = shutil.which(compiler) is not None and has_libfuzzer(compiler)
+    if not feedback and (arguments.need_libfuzzer or not shutil.which(compiler)):
+        print(f"SKIPPED: fuzzing needs a compiler with libFuzzer: {INSTALL}")
         return 0
-    feedback = has_libfuzzer(compiler)
     print(f"{compiler}, {'libFuzzer' if feedback else f'no libFuzzer: random changes only. For feedback from coverage: {INSTALL}'}")
-    folder = build(compiler, arguments.targets)
+    programs = [target for target in arguments.targets if target in PROGRAMS]
+    places = {}
+    if programs:
+        folder = build(compiler, [f"fuzz_{target}" for target in programs])
+        places = {target: folder / f"fuzz_{target}" for target in programs}
+    if INTERPRETER in arguments.targets and shutil.which("g++"):  # whose sanitizer a Python can be started with
+        places[INTERPRETER] = build("g++", ["tflite_smart_delegate"]) / "libtflite_smart_delegate.so"
     seeds.write(BUILD / "corpus")
-    print(f"{'target':9}{'executions':>13}{'seconds':>9}{'corpus':>8}  found")
+    print(f"{'target':12}{'executions':>13}{'seconds':>9}{'corpus':>8}  found")
     failed = False
-    for target in arguments.targets:
-        executions, lasted, inputs, found = run_target(folder / f"fuzz_{target}", target, arguments.seconds, arguments.seed)
+    for target, place in places.items():
+        executions, lasted, inputs, found = run_target(target, place, arguments.seconds, arguments.seed)
         failed |= bool(found)
-        print(f"{target:9}{executions:13,}{lasted:9}{inputs:8}  {found or 'nothing'}", flush=True)
+        print(f"{target:12}{executions:13,}{lasted:9}{inputs:8}  {found or 'nothing'}", flush=True)
     return 1 if failed else 0
 
 

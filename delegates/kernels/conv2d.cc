@@ -156,9 +156,9 @@ void MultiplyGemm(const void* context, const Batch& batch, Scratch* scratch) {
 
 // One axis of TFLite's ComputePaddingHeightWidth. False if there is no output.
 bool OutputSize(bool same, int32_t before, int32_t after, int32_t in, int32_t filter, int32_t stride, int32_t dilation, int32_t* out, int32_t* pad) {
-  constexpr int64_t kMax = 1 << 30;  // so that no coordinate below overflows an int32
+  constexpr int64_t kMax = 1 << 29;  // so that no sum of a coordinate, a filter's reach and one step more overflows an int32
   const int64_t reach = static_cast<int64_t>(filter - 1) * dilation + 1;
-  if (in > kMax || stride > kMax || reach > kMax) return false;
+  if (in > kMax || stride > kMax || dilation > kMax || reach > kMax) return false;
   const int64_t padded = static_cast<int64_t>(in) + before + after;
   const int64_t size = same ? (static_cast<int64_t>(in) + stride - 1) / stride : (padded + stride - reach) / stride;
   if (size < 1) return false;
