@@ -212,6 +212,9 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder without permission
         print(f"tflite_smart: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
         return 2
+    except MemoryError:
+        print("tflite_smart: memory must hold the largest tensor a few times. Received: none left. Close something, or convert on a larger machine.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 
