@@ -96,3 +96,12 @@ def test_weights_that_are_no_numbers_are_not_packed(value):
     weights[2, 3] = value
     with pytest.raises(UnpackableWeightError):
         compress_tensor(weights, 0, TensorSettings())
+
+
+@pytest.mark.parametrize("option", ["stride_h", "stride_w", "dilation_h", "dilation_w"])
+def test_steps_beyond_any_image_are_refused(rng, option, capfd):
+    """Found by the fuzzer: a filter of one tap passes every check of its reach, and the kernel steps once past it, beyond an int32."""
+    content = models.conv_model((1, 3, 3, 40), models.random_weight(rng, (1, 1, 1, 40), 3), (1, 1, 1), depth_multiplier=1, **{option: 2**31 - 1})
+    with pytest.raises(RuntimeError) as caught:
+        run(content, np.ones((1, 3, 3, 40), np.float32))
+    assert f"option {option} must be 1..65536" in str(caught.value) + capfd.readouterr().err
