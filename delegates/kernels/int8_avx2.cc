@@ -71,8 +71,8 @@ struct ByteWriter {
 };
 
 struct FloatWriter {
-  __m256 scale, bias, min, max;
-  __m256i ids;
+  __m256 scale, bias, min, max, factor;
+  __m256i ids, zero;
 
   void Load(const FloatEpilogue& e, int channel) {
     scale = _mm256_load_ps(e.scale + channel);
@@ -82,9 +82,12 @@ struct FloatWriter {
     max = _mm256_set1_ps(e.max);
   }
 
-  void Write(Vec sum, const Quantization& q, float* to) const {
-    const __m256i zero = _mm256_mullo_epi32(_mm256_set1_epi32(q.zero_point + kOffset), ids);
-    const __m256 factor = _mm256_mul_ps(_mm256_set1_ps(q.scale), scale);
+  void SetRow(const Quantization& q) {
+    zero = _mm256_mullo_epi32(_mm256_set1_epi32(q.zero_point + kOffset), ids);
+    factor = _mm256_mul_ps(_mm256_set1_ps(q.scale), scale);
+  }
+
+  void Write(Vec sum, float* to) const {
     const __m256 y = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(sum.v, zero)), factor), bias);
     _mm256_storeu_ps(to, _mm256_min_ps(max, _mm256_max_ps(min, y)));  // in this order a NaN survives
   }

@@ -70,8 +70,8 @@ struct ByteWriter {
 };
 
 struct FloatWriter {
-  __m512 scale, bias, min, max;
-  __m512i ids;
+  __m512 scale, bias, min, max, factor;
+  __m512i ids, zero;
 
   void Load(const FloatEpilogue& e, int channel) {
     scale = _mm512_loadu_ps(e.scale + channel);
@@ -81,9 +81,12 @@ struct FloatWriter {
     max = _mm512_set1_ps(e.max);
   }
 
-  void Write(Vec sum, const Quantization& q, float* to) const {
-    const __m512i zero = _mm512_mullo_epi32(_mm512_set1_epi32(q.zero_point + kOffset), ids);
-    const __m512 factor = _mm512_mul_ps(_mm512_set1_ps(q.scale), scale);
+  void SetRow(const Quantization& q) {
+    zero = _mm512_mullo_epi32(_mm512_set1_epi32(q.zero_point + kOffset), ids);
+    factor = _mm512_mul_ps(_mm512_set1_ps(q.scale), scale);
+  }
+
+  void Write(Vec sum, float* to) const {
     const __m512 y = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(sum.v, zero)), factor), bias);
     _mm512_storeu_ps(to, _mm512_min_ps(max, _mm512_max_ps(min, y)));  // in this order a NaN survives
   }

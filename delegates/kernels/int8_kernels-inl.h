@@ -15,7 +15,7 @@
 //     epilogue.fast; kept in registers over many rows
 //   struct ByteWriter: explicit ByteWriter(const Int8Epilogue&); void Write(const Vec (&y)[kBlockVecs], int8_t* to) const
 //     adds the zero point, narrows, clamps
-//   struct FloatWriter: void Load(const FloatEpilogue&, int channel); void Write(Vec sum, const Quantization&, float* to) const
+//   struct FloatWriter: void Load(const FloatEpilogue&, int channel); void SetRow(const Quantization&); void Write(Vec sum, float* to) const
 //     as FloatEpilogue says, kOffset included; products and sums are rounded one by one
 //   struct Pair: static Pair Load(const int8_t* a0, const int8_t* a1): a block of bytes of two k's
 //     Vec Part(int v): what meets vector v of B
@@ -111,10 +111,15 @@ __attribute__((noinline)) void FinishFloatRows(const int32_t* sums, const Int8Ge
   for (int v = 0; v < kVecs; ++v) writers[v].Load(*t.float_epilogue, static_cast<int>(first) + v * kLanes);
   float* y = t.y;
   for (uint32_t r = 0; r < t.rows; ++r, sums += kWidth, y += t.c_stride) {
+    const Quantization &q = t.quantization[r], &last = t.quantization[r == 0 ? 0 : r - 1];
+    if (r == 0 || q.scale != last.scale || q.zero_point != last.zero_point) {  // most rows are of one image
+#pragma GCC unroll 16
+      for (int v = 0; v < kVecs; ++v) writers[v].SetRow(q);
+    }
     float part[kWidth];  // where only some columns are wanted
     float* const to = whole ? y + first : part;
 #pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v) writers[v].Write(Vec::Load(sums + v * kLanes), t.quantization[r], to + v * kLanes);
+    for (int v = 0; v < kVecs; ++v) writers[v].Write(Vec::Load(sums + v * kLanes), to + v * kLanes);
     if (!whole) std::memcpy(y + begin, part + (begin - first), (end - begin) * sizeof(float));
   }
 }
@@ -195,7 +200,8 @@ inline void GemmBlock(const Int8GemmTile& t, uint32_t first) {
 
 template <int kRows>
 void GemmRows(const Int8GemmTile& t) {
-  constexpr int kSplit = kRows == 1 ? 4 : kRows == 2 ? 2 : 1, kHalf = kHalfBlocks ? kBlockVecs / 2 : kBlockVecs;
+  constexpr int kSplit = kRows == 1 ? 4 : kRows == 2 ? 2 : 1;
+  constexpr int kHalf = kHalfBlocks && kRows == Vec::kGemmRows ? kBlockVecs / 2 : kBlockVecs;  // where most rows are
   uint32_t first = t.first_column - t.first_column % kBlock;
   for (; first + kHalf * kLanes < t.end_column; first += kBlock) GemmBlock<kRows, kSplit, kBlockVecs>(t, first);
   if (first < t.end_column) GemmBlock<kRows, kSplit, kHalf>(t, first);

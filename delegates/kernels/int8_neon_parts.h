@@ -65,8 +65,8 @@ struct ByteWriter {
 };
 
 struct FloatWriter {
-  float32x4_t scale, bias, min, max;
-  int32x4_t ids;
+  float32x4_t scale, bias, min, max, factor;
+  int32x4_t ids, zero;
 
   void Load(const FloatEpilogue& e, int channel) {
     scale = vld1q_f32(e.scale + channel);
@@ -76,9 +76,13 @@ struct FloatWriter {
     max = vdupq_n_f32(e.max);
   }
 
-  void Write(Vec sum, const Quantization& q, float* to) const {
-    const float32x4_t x = vcvtq_f32_s32(vmlsq_s32(sum.v, ids, vdupq_n_s32(q.zero_point)));
-    const float32x4_t y = vaddq_f32(vmulq_f32(x, vmulq_n_f32(scale, q.scale)), bias);
+  void SetRow(const Quantization& q) {
+    zero = vmulq_n_s32(ids, q.zero_point);
+    factor = vmulq_n_f32(scale, q.scale);
+  }
+
+  void Write(Vec sum, float* to) const {
+    const float32x4_t y = vaddq_f32(vmulq_f32(vcvtq_f32_s32(vsubq_s32(sum.v, zero)), factor), bias);
     vst1q_f32(to, vminq_f32(max, vmaxq_f32(min, y)));
   }
 };

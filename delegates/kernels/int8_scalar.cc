@@ -70,6 +70,7 @@ struct ByteWriter {
 
 struct FloatWriter {
   const FloatEpilogue* e;
+  const Quantization* row;
   int first;
 
   void Load(const FloatEpilogue& epilogue, int channel) {
@@ -77,11 +78,13 @@ struct FloatWriter {
     first = channel;
   }
 
-  void Write(Vec sum, const Quantization& q, float* to) const {
+  void SetRow(const Quantization& q) { row = &q; }
+
+  void Write(Vec sum, float* to) const {
     for (int i = 0; i < Vec::kLanes; ++i) {
-      const uint32_t zero = static_cast<uint32_t>(q.zero_point) * static_cast<uint32_t>(e->ids[first + i]);  // wraps, as the sums do
+      const uint32_t zero = static_cast<uint32_t>(row->zero_point) * static_cast<uint32_t>(e->ids[first + i]);  // wraps, as the sums do
       const float x = static_cast<float>(static_cast<int32_t>(static_cast<uint32_t>(sum.v[i]) - zero));
-      const float y = x * (q.scale * e->scale[first + i]) + e->bias[first + i];
+      const float y = x * (row->scale * e->scale[first + i]) + e->bias[first + i];
       to[i] = y < e->min ? e->min : y > e->max ? e->max : y;
     }
   }

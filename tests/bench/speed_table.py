@@ -1,10 +1,12 @@
 """The table of whole models beside LiteRT with XNNPACK: warm latency, cold start and peak memory, as ratios smart / original, and how latency scales
 with threads.
 
-    python tests/bench/speed_table.py FOLDER [--threads 1 2] [--rounds N] [--models NAME ...] [--json]
+    python tests/bench/speed_table.py FOLDER [--int8] [--keras FILE ...] [--threads 1 2] [--rounds N] [--models NAME ...] [--json]
 
 FOLDER holds the originals, NAME.tflite; their smart versions are made beside them, NAME.smart.tflite, unless they are there already. With
-`--build` the networks of the table that FOLDER lacks are built first, with random weights from Laplace distributions (needs TensorFlow).
+`--build` the networks of the table that FOLDER lacks are built first, with random weights from Laplace distributions (needs TensorFlow), and those of `--keras`.
+With `--int8` ours are computed in int8 (`--compute int8`) and the other side is LiteRT's dynamic-range version of the same network, NAME.dynamic.tflite, which `--build --int8`
+writes too. A full-integer model belongs into the table without it: its recompressed self computes in integers anyway.
 Not part of the tests: the figures are those of this machine now. Models are taken in turn, each run in its own process (see
 tflite_smart/benchmark.py); every ratio is a median over the rounds.
 """
@@ -19,12 +21,15 @@ import sys
 import numpy as np
 
 from tflite_smart import benchmark, convert
+from tflite_smart.converter.errors import UnsupportedModelError
 
 SEED = 3
 WEIGHT_SCALE = 0.05
 
 # Quick, and as large as a model within 0.1 point of its accuracy: how well it predicts makes no difference here.
 RECIPE = {"error_budget": 0.02}
+
+DYNAMIC = ".dynamic.tflite"
 
 
 def application(name: str):
@@ -61,30 +66,54 @@ BUILDERS = {name: application(name) for name in ("MobileNetV2", "MobileNetV3Smal
 BUILDERS |= {"Transformer": transformer, "MLP": mlp}
 
 
-def build_missing(folder: Path) -> None:
-    """Writes the networks of the table that are not in `folder`."""
-    for name, builder in BUILDERS.items():
-        if (folder / f"{name}.tflite").exists():
+def random_network(builder):
+    import keras
+
+    keras.utils.set_random_seed(SEED)
+    model, rng = builder(), np.random.default_rng(SEED)
+    model.set_weights([rng.laplace(0, WEIGHT_SCALE, w.shape).astype(np.float32) if w.ndim > 1 else w for w in model.get_weights()])
+    return model
+
+
+def saved_network(path: Path):
+    import keras
+    import tf_keras
+
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception:  # a legacy .h5 that Keras 3 refuses
+        return tf_keras.models.load_model(path, compile=False)
+
+
+def build_missing(folder: Path, keras_files: list[Path], int8: bool) -> None:
+    """Writes the networks of the table, and those of `keras_files`, that are not in `folder`: float, and dynamic-range if `int8`."""
+    makers = {name: lambda builder=builder: random_network(builder) for name, builder in BUILDERS.items()}
+    makers |= {path.stem: lambda path=path: saved_network(path) for path in keras_files}
+    for name, make in makers.items():
+        missing = {name + ending: dynamic for ending, dynamic in ((".tflite", False), (DYNAMIC, True)) if (int8 or not dynamic) and not (folder / (name + ending)).exists()}
+        if not missing:
             continue
-        import keras
         import tensorflow as tf
 
-        keras.utils.set_random_seed(SEED)
-        model, rng = builder(), np.random.default_rng(SEED)
-        model.set_weights([rng.laplace(0, WEIGHT_SCALE, w.shape).astype(np.float32) if w.ndim > 1 else w for w in model.get_weights()])
-        (folder / f"{name}.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+        model = make()
+        for file, dynamic in missing.items():
+            converter = tf.lite.TFLiteConverter.from_keras_model(model)
+            converter.optimizations = [tf.lite.Optimize.DEFAULT] if dynamic else []
+            (folder / file).write_bytes(converter.convert())
 
 
-def pairs(folder: Path, names: list[str] | None) -> dict[str, tuple[str, str]]:
-    """Paths of original and smart version by name; missing smart versions are made."""
-    found = {}
-    for path in sorted(folder.glob("*.tflite")):
-        if path.name.endswith(".smart.tflite") or (names and path.stem not in names):
+def pairs(folder: Path, names: list[str] | None, int8: bool) -> dict[str, tuple[str, str]]:
+    """Paths of the other side and of the smart version by name; missing smart versions are made."""
+    found, ending = {}, DYNAMIC if int8 else ".tflite"
+    recipe = {**RECIPE, "global_config": {"compute": "int8"}} if int8 else RECIPE
+    for path in sorted(folder.glob(f"*{ending}")):
+        name = path.name.removesuffix(ending)
+        if "." in name or (names and name not in names):  # NAME.smart and the like
             continue
-        smart = path.with_suffix(".smart.tflite")
+        smart = folder / f"{name}{'.int8' if int8 else ''}.smart.tflite"
         if not smart.exists():
-            convert(str(path), RECIPE, output=str(smart))
-        found[path.stem] = (str(path), str(smart))
+            convert(str(folder / f"{name}.tflite"), recipe, output=str(smart))
+        found[name] = (str(path), str(smart))
     return found
 
 
@@ -135,6 +164,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--build", action="store_true", help="build the networks of the table that the folder lacks")
+    parser.add_argument("--int8", action="store_true", help="ours in int8 against LiteRT's dynamic-range models")
+    parser.add_argument("--keras", nargs="+", type=Path, default=[], metavar="FILE", help=".keras and .h5 files to build as well")
     parser.add_argument("--models", nargs="+", help="only these")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
@@ -142,10 +173,14 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.build:
-        build_missing(options.folder)
+        build_missing(options.folder, options.keras, options.int8)
     rows = {}
-    for name, (original, smart) in pairs(options.folder, options.models).items():
-        rows[name] = {n: measure(original, smart, n, options.rounds) for n in options.threads}
+    for name, (original, smart) in pairs(options.folder, options.models, options.int8).items():
+        try:
+            rows[name] = {n: measure(original, smart, n, options.rounds) for n in options.threads}
+        except UnsupportedModelError as error:  # LiteRT can't run some of its own dynamic-range models
+            print(f"{name} left out: {' '.join(str(error).split())}", file=sys.stderr)
+            continue
         print(f"{name} done", file=sys.stderr)
     if not rows:
         print(f"{options.folder}: must hold NAME.tflite. Received: no such file. Add --build.", file=sys.stderr)
