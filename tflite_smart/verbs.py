@@ -133,11 +133,16 @@ def inspect(arguments: Namespace) -> int:
         _print_json({"model": arguments.model, "file_bytes": os.path.getsize(arguments.model), "tensors": [r.to_dict() for r in rows]})
         return 0
     before, after = sum(r.plain_bytes for r in rows), sum(r.stored_bytes for r in rows)
-    cells = [[tables.short_name(r.tensor), r.op, "x".join(map(str, r.shape)), r.codec or "-", f"{r.bits_per_weight:.2f}", tables.size(r.plain_bytes),
+    cells = [[tables.short_name(r.tensor), r.op, "x".join(map(str, r.shape)), _stored_as(r), f"{r.bits_per_weight:.2f}", tables.size(r.plain_bytes),
               tables.size(r.stored_bytes), r.note] for r in rows]
     tables.print_table(arguments.model, ["tensor", "op", "shape", "codec", "bits/weight", "plain", "stored", "note"], cells,
                        [f"constants: {tables.size(before)} plain, {tables.size(after)} stored: {tables.times_smaller(before, after)}", _energy(rows)])
     return 0
+
+
+def _stored_as(row) -> str:
+    """The codec, and what its ids mean where that is no plain number."""
+    return row.codec if row.value_kind in ("uniform", "integer") else f"{row.codec}, {row.value_kind}" if row.codec else "-"
 
 
 def _energy(rows: list) -> str:
