@@ -36,7 +36,9 @@ def images(prepare: Callable, labelled: bool = True) -> Callable:
                 x, y = x[chosen], y[chosen]
             np.savez(stored, x=x, y=y)
         with np.load(stored) as file:
-            return (prepare(file["x"]), file["y"]) if labelled else (prepare(file["x"][:NUM_CALIBRATION]), None)
+            # The archive is in the order of the classes, and the table may look at the first some hundred only.
+            order = np.random.default_rng(_JUDGED).permutation(len(file["x"]))
+            return (prepare(file["x"][order]), file["y"][order]) if labelled else (prepare(file["x"][order[:NUM_CALIBRATION]]), None)
 
     return load
 
