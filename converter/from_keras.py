@@ -98,7 +98,8 @@ def _routes(tf, source, folder: str, changes: contextlib.ExitStack):
         if wrap.smart_ranges(model):
             changes.enter_context(_computing_in_float32(model))
             changes.enter_context(wrap.exporting(model))
-            return name, _integer_ways(tf, model, folder), ()
+            weights = [np.asarray(weight.layout.to_matrix(weight.finish().weight)) for weight in wrap.smart_weights(model)]
+            return name, _integer_ways(tf, model, weights, folder), ()
         if wrap.smart_weights(model):
             parts = [weight.finish().parts for weight in wrap.smart_weights(model)]
             trained = tuple(structure.from_parts(entry) for entry in parts if entry)
@@ -106,6 +107,11 @@ def _routes(tf, source, folder: str, changes: contextlib.ExitStack):
         changes.enter_context(_computing_in_float32(model))
         fixed = lambda: lite.from_saved_model(_export_fixed(tf, model, folder))  # noqa: E731
     else:
+        from tflite_smart import tf_keras_wrap
+
+        if tf_keras_wrap.is_quantized(model):
+            return name, _integer_ways(tf, model, [], folder), ()
+        model = tf_keras_wrap.strip(model)
         fixed = lambda: _fixed_tf_keras(tf, model)  # noqa: E731
     return name, _three_ways(tf, lambda: lite.from_keras_model(model), fixed), trained
 
@@ -140,11 +146,12 @@ def _three_ways(tf, free, fixed):
     return [(note, lambda way=way: way().convert()) for note, way in ways if way is not None]
 
 
-def _integer_ways(tf, model, folder: str):
-    """Of a model that was trained to round its activations: int8 from end to end, or float inputs and outputs where an operator at an end has no integer form."""
-    from tflite_smart import wrap
+def _integer_ways(tf, model, trained: list[np.ndarray], folder: str):
+    """Of a model that was trained to round its activations: int8 from end to end, or float inputs and outputs where an operator at an end has no integer form.
 
-    trained = [np.asarray(weight.layout.to_matrix(weight.finish().weight)) for weight in wrap.smart_weights(model)]
+    Args:
+        trained: weights of fewer than 8 bits perhaps, see `trained_grids`.
+    """
 
     def quantized(kind) -> bytes:
         converter = tf.lite.TFLiteConverter.from_keras_model(model)

@@ -8,7 +8,7 @@ from keras import ops
 from keras.src.models.functional import Functional  # has no public name
 
 from tflite_smart import config as recipes
-from tflite_smart import smart_layer
+from tflite_smart import smart_layer, tf_keras_wrap
 from tflite_smart.activations import SmartRange, places
 from tflite_smart.converter.errors import UnsupportedModelError
 from tflite_smart.smart_layer import SmartLayer, SmartWeight, as_plain, attach, detach, parts, raw_variable
@@ -20,7 +20,7 @@ def smart_wrap(model, recipe=None):
 
     Args:
         model: a built Keras 3 model: Sequential, functional or subclassed, nested as you like. It is cloned and stays as it was. A subclassed model that Keras can't clone
-            (it needs `get_config`) is wrapped in place.
+            (it needs `get_config`) is wrapped in place. A Sequential or functional tf_keras model is wrapped by tfmot, see `tf_keras_wrap`.
         recipe: see `config.resolve`.
 
     Returns:
@@ -31,6 +31,8 @@ def smart_wrap(model, recipe=None):
         UnsupportedModelError: `model` is no built Keras model.
     """
     config = recipes.resolve(recipe)
+    if _is_tf_keras(model):
+        return tf_keras_wrap.wrap(model, config)
     if not isinstance(model, keras.Model) or not model.built:
         raise UnsupportedModelError(f"model must be a built Keras 3 model. Received: {type(model).__name__}{'' if not isinstance(model, keras.Model) else ', not built'}. Call it once on an input.")
     if _all(model, (SmartWeight, SmartRange)):
@@ -54,6 +56,8 @@ def smart_wrap(model, recipe=None):
 
 def strip(model):
     """The plain Keras model with the compressed weights; `model` stays as it was, unless Keras can't clone it."""
+    if _is_tf_keras(model):
+        return tf_keras_wrap.strip(model)
     finished = {id(weight.raw): weight.finish().weight for weight in smart_weights(model)}
     plain = _clone(model)
     if plain is model:
@@ -155,6 +159,10 @@ def _plan(owner, path: str, config: recipes.WrapConfig, skipped: list[str]) -> d
         if id(variable) not in known and len(variable.shape) > 1 and math.prod(variable.shape) >= config.min_weight_elements:
             skipped.append(f"{path}/{variable.name} (made by {type(owner).__name__} itself)")
     return plan
+
+
+def _is_tf_keras(model) -> bool:
+    return any(cls.__module__.split(".")[0] == "tf_keras" for cls in type(model).__mro__)
 
 
 def _clone(model):

@@ -9,6 +9,7 @@ pytest.importorskip("tensorflow", reason="Keras and a backend are needed to trai
 from ai_edge_litert import schema_py_generated as schema
 
 import tflite_smart as ts
+from tests.tflite_smart.integers import run_integers
 from tflite_smart.activations import places
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.methods import Prune, Quantize
@@ -43,21 +44,6 @@ def trained(methods):
     wrapped.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
     wrapped.fit(x, y, batch_size=32, epochs=3, verbose=0)
     return wrapped
-
-
-def run_integers(path, x):
-    """Outputs in steps of the output's scale, and that scale and zero point."""
-    interpreter = ts.Interpreter(str(path))
-    interpreter.allocate_tensors()
-    (given,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
-    assert given["dtype"] == result["dtype"] == np.int8
-    scale, zero_point = given["quantization"]
-    outputs = []
-    for sample in x:
-        interpreter.set_tensor(given["index"], np.clip(np.rint(sample / scale) + zero_point, -128, 127).astype(np.int8)[None])
-        interpreter.invoke()
-        outputs.append(interpreter.get_tensor(result["index"])[0].astype(int))
-    return np.array(outputs), *result["quantization"]
 
 
 def test_places():
