@@ -22,6 +22,9 @@ namespace tflite_smart {
 // No instruction set has a taller tile.
 constexpr uint32_t kMaxInt8Rows = 12;
 
+// Nor more k in a dword.
+constexpr uint32_t kMaxInt8Group = 4;
+
 // Bytes of a packed panel per dword of A.
 constexpr uint32_t kInt8GroupBytes = 128;
 

@@ -16,20 +16,17 @@ void ToOddIntegers(int8_t* ids, size_t count) {
 // Whether dwords begin anew in the middle of a line of k: the rows of ids are then no dwords as they come.
 bool HasGaps(const Int8Method& method) { return method.runs.count > 1 && method.runs.elements % method.group != 0; }
 
-// ids[count][32] from k on, one by one, into the dwords of `range`, which are 0. Only for filters of few channels.
+// ids[count][32] from k on into the dwords of `range`, which are 0 or have the elements before k. Only for filters of few channels.
 void PackWithGaps(const Int8Method& method, const Int8KRange& range, uint32_t k, uint32_t count, const int8_t* ids, Int8Slot* slot) {
-  for (uint32_t end = k + count; k < end; ++k, ids += kLanes) {
-    const uint32_t in_run = k % method.runs.elements, group = k / method.runs.elements * method.runs.groups + in_run / method.group;
-    uint8_t* const to = slot->to + (group - range.first_group) * static_cast<size_t>(kInt8GroupBytes);
-    for (uint32_t j = 0; j < kLanes; ++j) {
-      const int16_t id = ids[j];
-      slot->sums[j] += id;
-      if (method.group == 2) {
-        std::memcpy(to + j * sizeof(int32_t) + in_run % 2 * sizeof(id), &id, sizeof(id));
-      } else {
-        to[j * sizeof(int32_t) + in_run % method.group] = static_cast<uint8_t>(id);
-      }
-    }
+  for (uint32_t end = k + count, taken; k < end; k += taken, ids += taken * kLanes) {
+    const uint32_t in_run = k % method.runs.elements, before = in_run % method.group;
+    taken = std::min({method.group - before, method.runs.elements - in_run, end - k});
+    alignas(64) int8_t whole[kMaxInt8Group * kLanes] = {};
+    std::memcpy(whole + before * kLanes, ids, taken * static_cast<size_t>(kLanes));
+    alignas(64) uint8_t dwords[kInt8GroupBytes];
+    method.pack(whole, 1, dwords, slot->sums);  // where the elements of a dword lie is the instruction set's own affair
+    uint8_t* const to = slot->to + (Int8KRange(method, k, 1).first_group - range.first_group) * static_cast<size_t>(kInt8GroupBytes);
+    for (uint32_t i = 0; i < kInt8GroupBytes; ++i) to[i] |= dwords[i];
   }
 }
 
