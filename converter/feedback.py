@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from tflite_smart.converter import trellis
+from tflite_smart.converter.codecs.base import MAX_ID, MIN_ID
 from tflite_smart.delegates import native
 
 # Relative to the mean of H's diagonal: inputs that never occurred in the calibration data still keep their weights near where they were.
@@ -170,8 +171,11 @@ def round_ids(weights: np.ndarray, steps: np.ndarray, inputs: Inputs, value_kind
     parts = [slice(first, first + _CHANNELS) for first in range(0, len(weights), _CHANNELS)]
     ids = np.empty(weights.shape, np.int8)
 
+    alone = isinstance(inputs, IndependentInputs) and value_kind != "dependent"  # one grid and nothing to make up for
+
     def round_part(rows: slice) -> None:
-        ids[rows] = _round_channels(weights[rows] * inverse[rows, None] - offset, inputs, value_kind == "dependent")
+        scaled = weights[rows] * inverse[rows, None] - offset
+        ids[rows] = np.clip(np.rint(scaled), MIN_ID, MAX_ID) if alone else _round_channels(scaled, inputs, value_kind == "dependent")
 
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as threads:
         list(threads.map(round_part, parts))
