@@ -21,6 +21,7 @@ RANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 _FREE_DIMENSION = 16  # length given to an axis that the model leaves open, the first (the batch) excepted
 _SATURATED_DB = 100.0
+_TRUSTWORTHY_DB = 36.0  # what a fine copy of a model reaches where fidelity can be measured: more than anybody aims at
 _VOCABULARIES = (8, 2)  # token ids below the first exist in almost any embedding table, below the second in all that are worth one
 
 
@@ -88,7 +89,7 @@ class Probe:
         rate: range name -> samples to range name -> a figure that is highest for the range to believe, or nothing; see `activity`.
 
     Attributes:
-        inputs_name: which inputs the figures are about. belief: why.
+        inputs_name: which inputs the figures are about; where activity decides, see `settle`. belief: why.
 
     Raises:
         RuntimeError, ValueError: LiteRT can't run the model on such inputs.
@@ -104,8 +105,18 @@ class Probe:
         self._sets = self._synthetic(model, num_samples)
         rates = rate({name: samples for name, (samples, _) in self._sets.items()}) if len(self._sets) > 1 else {}
         self.belief = Belief.ACTIVITY if rates else Belief.DISTURBANCE
+        self._sets = dict(sorted(self._sets.items(), key=lambda entry: -rates.get(entry[0], 0.0)))
         if rates:
-            self._believe(max(rates, key=rates.get))
+            self.inputs_name = next(iter(self._sets))
+
+    def settle(self, fine_copy) -> None:
+        """Settles for the inputs that keep the ReLUs busiest, unless even a fine copy of the model answers differently there, as a classifier does that is driven far beyond certainty; then for
+        the next. Where no inputs are better than that, or where disturbance decides, nothing changes."""
+        if self.belief is not Belief.ACTIVITY:
+            return
+        interpreter = self._open(fine_copy)
+        good = (name for name, (samples, reference) in self._sets.items() if output_snr_db(reference, _run(interpreter, samples)) >= _TRUSTWORTHY_DB)
+        self._believe(next(good, self.inputs_name))
 
     def outputs(self, model) -> list[list[np.ndarray]]:
         """A model's outputs `[sample][output]` on the inputs that are believed; before the first `snr_db` these may be those of several ranges."""

@@ -102,6 +102,7 @@ class Search:
             rate = lambda sets: activity.undecided_bits(open_interpreter, reference, sets)  # noqa: E731
             exact = lambda model: open_interpreter(model, compute="f32")  # noqa: E731
             probe = self.result.probe = Probe(open_interpreter, reference, inputs, self._effort.samples, exact, rate)
+            probe.settle(self._candidates.with_errors({}, sensitivity.FINEST).path)
             if probe.belief is Belief.DISTURBANCE:
                 probe.snr_db(self._candidates.dealt(self._config.error_budget).path)
             self.result.facts = sensitivity.measure(self._candidates, probe, self._groups, self._effort.measurements, step)

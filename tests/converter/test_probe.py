@@ -70,6 +70,23 @@ def test_a_range_that_saturates_the_outputs_says_nothing():
     assert probe.inputs_name != "0 to 255"
 
 
+def test_the_busiest_range_in_which_a_fine_copy_is_fine():
+    """The range that activity rates highest is given up where a hundredth of a per cent of noise changes the answers."""
+
+    class Erratic(Linear):
+        def invoke(self):
+            super().invoke()
+            self.y = np.sin(1e6 * self.y) if np.abs(self.x).max() > 50 else self.y
+
+    rng = np.random.default_rng(SEED)
+    matrix = rng.standard_normal((64, 32))
+    fine = matrix + 1e-4 * rng.standard_normal(matrix.shape)
+    probe = Probe(Erratic, matrix, rate=lambda sets: {"standard normal": 0.1, "0 to 1": 0.5, "0 to 255": 0.9, "decibels": 0.2})
+    assert (probe.belief, probe.inputs_name) == (Belief.ACTIVITY, "0 to 255")
+    probe.settle(fine)
+    assert probe.inputs_name == "0 to 1"
+
+
 def test_probabilities_are_compared_as_logarithms():
     logits = np.array([[20.0, 0.0, 1.0]])
     changed = logits + np.array([[0.0, 3.0, 0.0]])
