@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, seed, settings, strategies as st
 
+from tests.delegates.verdicts import read_native, read_numpy, rule_of, verdict
 from tests.golden_errors import generate
 from tests.golden_errors.sealing import sealed
 from tflite_smart.converter import compress
@@ -18,30 +18,6 @@ GOLDEN_ERRORS = Path(generate.__file__).parent
 FORMAT = Path(__file__).resolve().parents[2] / "converter" / "FORMAT.md"
 FILES = sorted(path.name for path in GOLDEN_ERRORS.glob("*.tfsw"))
 WHOLE_TENSOR_RULE = "shape"  # no property of the bytes alone: tested below
-
-
-def rule_of(error: Exception) -> str:
-    """The name of the broken rule, from the message."""
-    match = re.match(r"packed weight: (\w+) must be .* Received: ", str(error))
-    assert match, f"not the pattern of FORMAT.md, 5: {error}"
-    return match[1]
-
-
-def read_native(blob: bytes) -> list[bytes]:
-    return [native.decode_tile(blob, tile).tobytes() for tile in range(native.open_packed(blob).num_tiles)]
-
-
-def read_numpy(blob: bytes) -> list[bytes]:
-    packed = PackedWeight.from_bytes(blob)
-    return [packed.decode_tile(tile).tobytes() for tile in range(packed.num_tiles)]
-
-
-def verdict(read, blob: bytes) -> tuple[str, list[bytes]]:
-    """The broken rule and nothing, or nothing and the ids of every tile."""
-    try:
-        return "", read(blob)
-    except (PackedWeightError, native.NativeError) as error:
-        return rule_of(error), []
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -87,25 +63,3 @@ def test_missing_lanes_are_decoded_and_dropped(coding, isa):
         assert verdict(read_native, broken) == verdict(read_numpy, broken)
         verdicts.add(verdict(read_native, broken)[0])
     assert verdicts <= {"", "tile_end", "tile_bytes", "tile_index", "scales"} and verdicts
-
-
-CHANGES = st.lists(st.tuples(st.integers(0, 600), st.sampled_from([0, 1, 2, 3, 5, 31, 32, 127, 128, 255]) | st.integers(0, 255)), max_size=6)
-
-
-@seed(2101)
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from(sorted(generate.CODINGS)), st.sampled_from(sorted(native.VALUE_KINDS)), CHANGES, st.integers(-3, 3))
-def test_two_decoders_one_verdict(coding, value_kind, changes, longer):
-    """Any few bytes changed, the end cut or extended, check sums made right: the same rule, or the same ids."""
-    blob = bytearray(generate.valid(coding, value_kind))
-    for position, value in changes:
-        blob[position % len(blob)] = value
-    blob = blob[: len(blob) + longer] if longer < 0 else blob + bytes(longer)
-    blob = sealed(blob)
-    try:
-        if native.open_packed(blob).tile_ids(0) > 1 << 20:
-            return  # valid and huge: numpy would take its time
-    except native.NativeError:
-        pass
-    assert verdict(read_native, blob) == verdict(read_numpy, blob)
-
