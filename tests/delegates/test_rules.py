@@ -15,7 +15,7 @@ from tflite_smart.converter.format import MAX_ELEMENTS, PADDING_BYTES, PackedWei
 from tflite_smart.delegates import native
 
 GOLDEN_ERRORS = Path(generate.__file__).parent
-FORMAT = Path(__file__).resolve().parents[2] / "converter" / "FORMAT.md"
+FORMAT = Path(compress.__file__).with_name("FORMAT.md")
 FILES = sorted(path.name for path in GOLDEN_ERRORS.glob("*.tfsw"))
 WHOLE_TENSOR_RULE = "shape"  # no property of the bytes alone: tested below
 
