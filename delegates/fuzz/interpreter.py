@@ -34,7 +34,7 @@ EDGES = (0, 1, 2, 3, 4, 7, 31, 32, 33, 64, 255, 1 << 16, 2**31 - 1, -1, -2, -(2*
 def seeds() -> list[bytes]:
     """A model for every op and value kind."""
     rng = np.random.default_rng(2101)
-    kinds = ("uniform", "midrise", "codebook")
+    kinds = ("uniform", "midrise", "codebook", "dependent", "smartdeal")
     conv = [models.conv_model((1, 6, 5, 8), models.random_weight(rng, (40, 3, 3, 8), 0, value_kind=kind), (3, 3, 8)) for kind in kinds]
     depthwise = models.conv_model((1, 6, 5, 40), models.random_weight(rng, (1, 3, 3, 40), 3, codec="bitpack"), (3, 3, 1), depth_multiplier=1)
     dense = models.fully_connected_model((3, 90), models.random_weight(rng, (33, 90), 0, codec="sparse"), bias=np.zeros(33, np.float32))

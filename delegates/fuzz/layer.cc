@@ -175,8 +175,7 @@ Layer MakeTable(Input* input, Layer layer, uint8_t value_kind) {
 Layer MakeLayer(Input* input) {
   Layer layer;
   layer.op = input->Choose(5);
-  constexpr uint8_t kValueKinds[] = {0, 1, 2, 3, 5};
-  const uint8_t value_kind = kValueKinds[input->Choose(5)];
+  const uint8_t value_kind = static_cast<uint8_t>(input->Choose(static_cast<uint32_t>(ValueKind::kSmartdeal) + 1));
   layer.smartdeal = value_kind == static_cast<uint8_t>(ValueKind::kSmartdeal);
   layer.integer_weight = value_kind == 0;
   layer.bias = input->Choose(2);

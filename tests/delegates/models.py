@@ -12,7 +12,7 @@ from flatbuffers import flexbuffers
 
 from tflite_smart.converter.codecs import CODECS, smartdeal
 from tflite_smart.converter.compress import TensorSettings, choose_codec
-from tflite_smart.converter.format import PackedWeight, tile_count, tile_order
+from tflite_smart.converter.format import PackedWeight, Quantized, tile_count, tile_order
 
 _TYPES = {
     "float32": schema.TensorType.FLOAT32,
@@ -30,17 +30,15 @@ def random_basis(rng, shape, group_size=3, group_stride=1, slice_groups=None) ->
     return smartdeal.Basis(group_size, group_stride, slice_groups, rng.integers(-128, 128, (slices, group_size, group_size, shape[0])).astype(np.int8))
 
 
-def pack(ids, inner, *, value_kind="uniform", scales=None, codebook=None, codec="raw", panels_per_tile=1, basis=None) -> PackedWeight:
-    """A packed weight of `ids` `(N, K)` with exactly the codec and tiles asked for."""
-    ids = np.ascontiguousarray(ids, np.int8)
-    if scales is None and value_kind != "integer":
-        scales = np.ones(len(ids), np.float32)
+def pack(quantized: Quantized, inner, codec="raw", panels_per_tile=1) -> PackedWeight:
+    """A packed weight with exactly the codec and tiles asked for."""
+    ids = np.ascontiguousarray(quantized.ids, np.int8)
     _, parameters, _ = choose_codec(ids, TensorSettings(codecs=(codec,)))
     tiles = [
         CODECS[codec].encode_tile(tile_order(ids, tile, panels_per_tile), parameters)
         for tile in range(tile_count(len(ids), panels_per_tile))
     ]
-    return PackedWeight(codec, value_kind, parameters, *ids.shape, inner, panels_per_tile, scales, codebook, tiles, basis)
+    return PackedWeight(codec, quantized.value_kind, parameters, *ids.shape, inner, panels_per_tile, quantized.scales, quantized.codebook, tiles, quantized.basis)
 
 
 def random_weight(rng, shape, axis, *, value_kind="uniform", codec="rans", panels_per_tile=1, grouping=(3,)) -> PackedWeight:
@@ -52,7 +50,7 @@ def random_weight(rng, shape, axis, *, value_kind="uniform", codec="rans", panel
     codebook = rng.normal(0, 5, 256).astype(np.float32) if value_kind == "codebook" else None
     basis = random_basis(rng, (n, k), *grouping) if value_kind == "smartdeal" else None
     inner = int(np.prod(shape[axis + 1 :]))
-    return pack(ids, inner, value_kind=value_kind, scales=scales, codebook=codebook, codec=codec, panels_per_tile=panels_per_tile, basis=basis)
+    return pack(Quantized(ids, value_kind, scales, codebook, basis), inner, codec, panels_per_tile)
 
 
 @dataclasses.dataclass

@@ -1,6 +1,6 @@
 """One process with everything in it: TensorFlow with oneDNN, its interpreter and LiteRT's, each with XNNPACK and a delegate of its own, all at work at once.
 
-`python one_process_child.py LIBRARY COPY_OF_IT MODEL.tflite INPUT.npy OUTPUTS.npz` saves what each interpreter gave on its own and what it gave among the others.
+`python -m tests.delegates.one_process_child LIBRARY COPY_OF_IT MODEL.tflite INPUT.npy OUTPUTS.npz` saves what each interpreter gave on its own and what it gave among the others.
 """
 
 import sys
@@ -12,6 +12,8 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 from tensorflow.python.util import _pywrap_util_port
 
+from tests.delegates.running import invoke
+
 NUM_RUNS = 40
 
 
@@ -20,12 +22,6 @@ def make(kind, library: str, model: str, num_threads: int):
     interpreter = kind(model, num_threads=2, experimental_delegates=[load(library, {"num_threads": num_threads})])
     interpreter.allocate_tensors()
     return interpreter
-
-
-def invoke(interpreter, x) -> np.ndarray:
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
 def main(library: str, copy: str, model: str, source: str, result: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.delegates import models
 from tests.delegates.conv_reference import conv2d
 from tests.delegates.running import run
-from tflite_smart.converter.format import from_matrix
+from tflite_smart.converter.format import Quantized, from_matrix
 
 LIMITS = {"NONE": (-np.inf, np.inf), "RELU": (0, np.inf), "RELU_N1_TO_1": (-1, 1), "RELU6": (0, 6)}
 
@@ -136,7 +136,7 @@ def test_codecs(rng, isa, codec):
 @pytest.mark.parametrize("codec, low, high", [("bitpack", -1, 0), ("rans", -5, 4), ("bitpack", -64, 63)])
 def test_midrise_as_odd_integers(rng, isa, codec, low, high):
     ids = rng.integers(low, high + 1, (50, 180))
-    weight = models.pack(ids, 180, value_kind="midrise", scales=rng.uniform(0.01, 0.03, 50).astype(np.float32), codec=codec)
+    weight = models.pack(Quantized(ids, "midrise", rng.uniform(0.01, 0.03, 50).astype(np.float32)), 180, codec)
     check(rng, Layer((1, 6, 6, 20), (50, 3, 3, 20)), weight)
 
 

@@ -1,5 +1,7 @@
 """PAD, ADD, HARD_SWISH and swish beside a convolution: done on the way where that can be, left alone elsewhere."""
 
+import math
+
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -10,8 +12,9 @@ from tests.delegates.running import invoke, make_interpreter, run
 ACTIVATIONS = {"NONE": (-np.inf, np.inf), "RELU": (0, np.inf), "RELU_N1_TO_1": (-1, 1), "RELU6": (0, 6)}
 
 
-def conv_nodes(model, weight, x, y, *, filter_size=3, stride=1, padding="VALID", activation="NONE"):
-    """Our convolution of 32 input channels between tensors x and y."""
+def conv_node(model, weight, x, y, *, stride=1, padding="VALID", activation="NONE"):
+    """Our convolution of 32 input channels, with a square filter, between tensors x and y."""
+    filter_size = math.isqrt(weight.channel_elements // 32)
     options = {**models.CONV_OPTIONS, "filter_h": filter_size, "filter_w": filter_size, "filter_in": 32, "stride_h": stride, "stride_w": stride,
                "padding": padding, "activation": activation}
     model.custom("TFLiteSmart.Conv2D", [x, model.packed("filter", weight), -1], [y], options)
@@ -32,7 +35,7 @@ def pad_model(weight, sizes, shapes, *, shown=False, **options):
     model = models.ModelBuilder()
     x, padded, y = (model.tensor(name, shape) for name, shape in zip(("x", "padded", "y"), shapes))
     pad_node(model, x, padded, sizes)
-    conv_nodes(model, weight, padded, y, **options)
+    conv_node(model, weight, padded, y, **options)
     return model.build([x], [y, padded] if shown else [y])
 
 
@@ -40,7 +43,7 @@ def add_model(weight, shape, activation, *, residual_shape=None, shown=False, co
     """y = convolution(x) + r, 1x1. shown: the convolution's tensor is an output too."""
     model = models.ModelBuilder()
     x, r, between, y = (model.tensor(name, s) for name, s in zip("xrby", (shape, residual_shape or shape, shape, shape)))
-    conv_nodes(model, weight, x, between, filter_size=1, activation="RELU")
+    conv_node(model, weight, x, between, activation="RELU")
     add_node(model, [between, r] if conv_first else [r, between], y, activation)
     return model.build([x, r], [y, between] if shown else [y])
 
@@ -64,7 +67,7 @@ def test_pad(rng, isa, pads, stride, filter_size):
     sizes = ((0, 0), *pads, (0, 0))
     padded = np.pad(x, sizes)
     expected = conv(weight, padded, filter_size, stride_h=stride, stride_w=stride)
-    content = pad_model(weight, sizes, (x.shape, padded.shape, expected.shape), filter_size=filter_size, stride=stride)
+    content = pad_model(weight, sizes, (x.shape, padded.shape, expected.shape), stride=stride)
     interpreter = make_interpreter(content)
     assert is_one_node(interpreter)
     # Zeros that are multiplied and zeros that are skipped: the same sums but for rounding, as Winograd's tiles begin elsewhere.
@@ -129,8 +132,8 @@ def test_two_convolutions_added(rng):
     x = rng.normal(size=(1, 6, 7, 32)).astype(np.float32)
     model = models.ModelBuilder()
     tensors = [model.tensor(name, x.shape) for name in "xaby"]
-    conv_nodes(model, first, tensors[0], tensors[1], filter_size=1)
-    conv_nodes(model, second, tensors[0], tensors[2], filter_size=1)
+    conv_node(model, first, tensors[0], tensors[1])
+    conv_node(model, second, tensors[0], tensors[2])
     add_node(model, tensors[1:3], tensors[3])
     interpreter = make_interpreter(model.build(tensors[:1], tensors[3:]))
     np.testing.assert_array_equal(invoke(interpreter, x), conv(first, x, 1) + conv(second, x, 1))
@@ -141,7 +144,7 @@ def test_an_output_added_to_itself(rng):
     x = rng.normal(size=(1, 6, 7, 32)).astype(np.float32)
     model = models.ModelBuilder()
     tensors = [model.tensor(name, x.shape) for name in "xby"]
-    conv_nodes(model, weight, tensors[0], tensors[1], filter_size=1)
+    conv_node(model, weight, tensors[0], tensors[1])
     add_node(model, [tensors[1], tensors[1]], tensors[2])
     interpreter = make_interpreter(model.build(tensors[:1], tensors[2:]))
     np.testing.assert_array_equal(invoke(interpreter, x), 2 * conv(weight, x, 1))
@@ -151,7 +154,7 @@ def curve_model(weight, shape, curve, *, shown=False):
     """y = curve(convolution(x)), 1x1. shown: the convolution's tensor is an output too."""
     model = models.ModelBuilder()
     x, between, y = (model.tensor(name, shape) for name in "xby")
-    conv_nodes(model, weight, x, between, filter_size=1)
+    conv_node(model, weight, x, between)
     if curve == "HARD_SWISH":
         model.builtin("HARD_SWISH", [between], [y])
     else:

@@ -6,7 +6,7 @@ import pytest
 from tests.delegates import models
 from tests.delegates.running import run
 from tflite_smart.converter.errors import UnpackableWeightError
-from tflite_smart.converter.format import PackedWeight
+from tflite_smart.converter.format import PackedWeight, Quantized
 from tflite_smart.delegates import native
 
 # name: (x's shape, function: rng -> model); the layer is large enough for Winograd's transform where the name says so
@@ -63,10 +63,10 @@ def test_denormal_and_huge_inputs(rng, layer):
 def test_constant_tensors_and_zero_channels(rng, codec, isa):
     """A weight of one value, a channel whose scale is 0, a layer of one input and one output."""
     scales = np.array([0.5, 0, -2], np.float32)
-    weight = models.pack(np.full((3, 4), 7, np.int8), 4, scales=scales, codec=codec)
+    weight = models.pack(Quantized(np.full((3, 4), 7), "uniform", scales), 4, codec)
     x = np.array([[1, 2, 3, 4]], np.float32)
     np.testing.assert_array_equal(run(models.fully_connected_model((1, 4), weight), x), [[35, 0, -140]])
-    single = models.pack(np.full((1, 1), -3, np.int8), 1, codec=codec)
+    single = models.pack(Quantized(np.full((1, 1), -3), "uniform", np.ones(1, np.float32)), 1, codec)
     np.testing.assert_array_equal(run(models.conv_model((1, 1, 1, 1), single, (1, 1, 1)), np.full((1, 1, 1, 1), 2, np.float32)), [[[[-6]]]])
 
 
@@ -80,7 +80,7 @@ def test_empty_and_tiny_inputs(rng, shape, isa):
 def test_huge_and_tiny_scales(scale, isa):
     """Finite scales are valid whatever they give; the product is rounded once, to infinity or to 0 as float32 does."""
     ids = np.array([[-128, -1, 0, 1, 2, 127]], np.int8)
-    packed = models.pack(ids, 6, scales=np.array([scale], np.float32))
+    packed = models.pack(Quantized(ids, "uniform", np.array([scale], np.float32)), 6)
     with np.errstate(over="ignore", under="ignore"):
         expected = np.float32(scale) * ids.astype(np.float32)
         reference = PackedWeight.from_bytes(packed.to_bytes()).expand()

@@ -13,7 +13,7 @@ from tests.delegates import models
 from tests.delegates.running import run
 from tflite_smart.delegates import native
 
-CHILD = Path(__file__).resolve().parent / "one_process_child.py"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_everything_at_once_in_one_process(rng, tmp_path):
@@ -23,8 +23,8 @@ def test_everything_at_once_in_one_process(rng, tmp_path):
     (tmp_path / "m.tflite").write_bytes(content)
     np.save(tmp_path / "x.npy", x)
     copy = shutil.copy(native.library_path(), tmp_path / "copy.so")
-    done = subprocess.run([sys.executable, CHILD, native.library_path(), copy, tmp_path / "m.tflite", tmp_path / "x.npy", tmp_path / "outputs.npz"],
-                          env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_VERBOSE": "1"}, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "tests.delegates.one_process_child", native.library_path(), copy, tmp_path / "m.tflite", tmp_path / "x.npy", tmp_path / "outputs.npz"],
+                          env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_VERBOSE": "1"}, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "outputs.npz") as outputs:
         assert outputs["together"].shape[:2] == (3, 40)

@@ -10,7 +10,7 @@ from tests.delegates.running import run
 from tests.delegates.test_codecs import CORRUPT, HEADER, decode_anyway, refusal
 from tests.delegates.test_kernels import check_conv, check_depthwise
 from tests.golden_errors.sealing import sealed
-from tflite_smart.converter.format import PackedWeight, from_matrix
+from tflite_smart.converter.format import PackedWeight, Quantized, from_matrix
 from tflite_smart.delegates import native
 
 GROUPING = HEADER + 16  # behind the frequencies of rans
@@ -42,7 +42,7 @@ def test_lines_of_filters(rng, isa, shape, grouping, axis):
 def test_every_id_has_a_coefficient(rng, isa):
     """What no encoder writes is still one power of two everywhere: at most 2^14, so that sums stay whole."""
     ids = np.arange(-128, 128).astype(np.int8).reshape(1, 256)
-    packed = models.pack(ids, 256, value_kind="smartdeal", basis=models.random_basis(rng, (1, 256), 8))
+    packed = models.pack(Quantized(ids, "smartdeal", np.ones(1, np.float32), basis=models.random_basis(rng, (1, 256), 8)), 256)
     np.testing.assert_array_equal(native.expand(packed.to_bytes(), (1, 256)), packed.expand())
 
 
