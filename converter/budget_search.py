@@ -72,35 +72,38 @@ def search_coarsest(good: Callable[[float], bool], start: float, num_measurement
 def search_size(measure: Callable[[float], float], target: float, start: float, num_measurements: int = 8) -> float | None:
     """The smallest budget whose size is at most `target`; None where the largest budget's is more.
 
-    Sizes are nearly straight lines over the logarithm of the budget: each measurement halves the bracket or, where it can, follows the line. Not on the grid: sizes are exact.
+    In growing strides to a size on either side of the target, then along the line between the two. Sizes over the budget, both as logarithms, are a curve that is steep on the left, so one end of the
+    bracket would stay for ever: as often as it stays, its distance from the target is halved (the Illinois rule). Not on the grid: sizes are exact.
 
     Args:
         measure: budget -> size; falls as the budget grows.
     """
-    low, high = math.log(LEAST_BUDGET), math.log(MOST_BUDGET)
-    smallest = measure(MOST_BUDGET)
-    if smallest > target:
+    excess = lambda at: math.log(measure(math.exp(at)) / target)  # noqa: E731
+    least, most = math.log(LEAST_BUDGET), math.log(MOST_BUDGET)
+    ends = {True: (most, excess(most))}  # by whether the size fits
+    if ends[True][1] > 0:
         return None
-    sizes = {high: smallest}
-    at = min(max(math.log(start), low), high)
+    at, stride, last = min(max(math.log(start), least), most), _STRIDE_DB * math.log(10) / 10, None
     for _ in range(num_measurements):
-        size = sizes[at] = measure(math.exp(at))
-        if size <= target:
-            high = at
-        else:
-            low = at
-        if high - low < 0.01 or target * 0.999 <= size <= target:
+        over = excess(at)
+        fits = over <= 0
+        if fits == last and len(ends) == 2:
+            ends[not fits] = ends[not fits][0], ends[not fits][1] / 2
+        ends[fits], last = (at, over), fits
+        if -0.001 <= over <= 0 or at == least and fits or len(ends) == 2 and ends[True][0] - ends[False][0] < 0.01:
             break
-        at = _on_line(sizes, target, low, high)
-    return math.exp(high)
+        if len(ends) == 2:
+            at = _on_line(ends[False], ends[True], -0.0005)
+        else:
+            at, stride = max(at - stride, least), 2 * stride
+    return math.exp(ends[True][0])
 
 
-def _on_line(sizes: dict[float, float], target: float, low: float, high: float) -> float:
-    """Where the line through the two measurements nearest to the target meets it, kept inside the bracket and off its ends."""
-    (a, size_a), (b, size_b) = sorted(sizes.items(), key=lambda item: abs(item[1] - target))[:2]
-    at = a + (target * 0.9995 - size_a) * (b - a) / (size_b - size_a) if size_a != size_b else (low + high) / 2
-    margin = 0.05 * (high - low)
-    return min(max(at, low + margin), high - margin) if at != high else at
+def _on_line(low: tuple[float, float], high: tuple[float, float], aim: float) -> float:
+    """Where the line through two points (logarithm of the budget, excess) has the excess `aim`, kept off the ends of the bracket."""
+    at = low[0] + (aim - low[1]) * (high[0] - low[0]) / (high[1] - low[1])
+    margin = 0.05 * (high[0] - low[0])
+    return min(max(at, low[0] + margin), high[0] - margin)
 
 
 def _unmeasured(budget: float, measured: dict[float, float], target_db: float) -> float:

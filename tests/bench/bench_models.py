@@ -20,15 +20,15 @@ _RATE = 16000
 
 @dataclasses.dataclass(frozen=True)
 class BenchModel:
-    """A trained model. `file`: in the folder of models; `inputs(data, split, cache)`: float32 samples, and labels or None, of split `test` or `train`."""
+    """A trained model. `file`: in the folder of models, None for what has to be trained first (train_vgg16.py); `inputs(data, split, cache)`: float32 samples, and labels or None, of split `test` or `train`."""
 
-    file: str
+    file: str | None
     inputs: Callable[[Path, str, Path], tuple[np.ndarray, np.ndarray | None]]
 
 
 def images(prepare: Callable, labelled: bool = True) -> Callable:
     def load(data: Path, split: str, cache: Path):
-        stored = cache / f"cifar10_{split}.npz"
+        stored = cache / f"{'calibration' if split == 'train' else split}_images.npz"
         if not stored.exists():
             x, y = cifar.load_images(data / f"cifar10_{split}.tar.xz")
             if split == "train":
@@ -100,6 +100,7 @@ def wake_word_features(signal: np.ndarray) -> np.ndarray:
 MODELS = {
     "ResNet56": BenchModel("cifar10_resnet56.keras", images(cifar.normalized)),
     "ResNet8": BenchModel("mlperf_tiny_pretrainedResnet.tflite", images(np.float32)),
+    "VGG16": BenchModel(None, images(cifar.normalized)),
     "vww_96": BenchModel("mlperf_tiny_vww_96_float.tflite", images(enlarged, labelled=False)),
     "ad01": BenchModel("mlperf_tiny_ad01_fp32.tflite", sounds(machine_frames, 0.25)),
     "kws": BenchModel("mlperf_tiny_kws_ref_model_float32.tflite", sounds(keyword_features, 1.0)),

@@ -6,7 +6,7 @@ import pytest
 from tests.converter.hand_built import write
 from tests.converter.test_convert import dense_tree
 from tflite_smart.converter import calibration
-from tflite_smart.converter.budget_search import MOST_BUDGET, search_coarsest, search_size
+from tflite_smart.converter.budget_search import LEAST_BUDGET, MOST_BUDGET, search_coarsest, search_size
 from tflite_smart.converter.convert import convert
 from tflite_smart.converter.errors import InputError, RecipeError, TargetError
 from tflite_smart.converter.recipe import SmartConfig, resolve
@@ -101,17 +101,23 @@ def test_bad_targets_name_the_field(field, value):
         resolve({field: value})
 
 
+_SIZES = {
+    "nearly straight": lambda budget: 1000 - 80 * np.log(budget) + 3 * np.log(budget) ** 2,
+    "steep": lambda budget: 1000 - 80 * np.log(budget) + 12 * np.log(budget) ** 2,
+    "flat where weights vanish": lambda budget: 180000 + 30000 * np.log2(1 + 0.02 / budget),
+}
+
+
+@pytest.mark.parametrize("curve", _SIZES)
 @pytest.mark.parametrize("start", [0.5, 0.01, 1e-5])
-def test_search_size_meets_a_curved_line(start):
-    tried = []
-
-    def size(budget):
-        tried.append(budget)
-        return 1000 - 80 * np.log(budget) + 3 * np.log(budget) ** 2
-
-    budget = search_size(size, 1500, start)
-    assert 1500 * 0.99 <= size(budget) <= 1500 and len(tried) <= 10
+@pytest.mark.parametrize("part", [0.1, 0.3, 0.6, 0.9])
+def test_search_size_meets_curved_lines(start, curve, part):
+    tried, size = [], _SIZES[curve]
+    target = size(MOST_BUDGET) + part * (size(LEAST_BUDGET) - size(MOST_BUDGET))
+    budget = search_size(lambda budget: tried.append(budget) or size(budget), target, start, 9)
+    assert 0.995 * target <= size(budget) <= target and len(tried) <= 10
     assert search_size(size, size(MOST_BUDGET) - 1, start) is None
+    assert search_size(size, size(LEAST_BUDGET) + 1, start, 9) <= 1.02 * LEAST_BUDGET
 
 
 def test_search_coarsest_brackets_and_halves():
