@@ -1,18 +1,16 @@
 """The doors beside the external delegate: registrations for an op resolver, and LiteRT's CompiledModel from a C program."""
 
 import ctypes
-import importlib.resources
 from pathlib import Path
-import shutil
 import subprocess
 import tempfile
 
-import ai_edge_litert
 import numpy as np
 import pytest
 
 import tflite_smart as ts
 from tests.delegates import models
+from tests.delegates.c_programs import compiled_with_litert
 from tests.delegates.running import run
 from tests.tflite_smart.conftest import build_model
 from tflite_smart.delegates import native
@@ -68,18 +66,7 @@ def test_registrations_in_tensorflows_resolver(rng):
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> Path:
     """samples/cpp/compiled_model.c, compiled and linked as its README says."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    litert = Path(ai_edge_litert.__file__).parent / "libLiteRt.so"
-    if not litert.exists():
-        pytest.skip("this ai-edge-litert has no libLiteRt.so")
-    program = tmp_path_factory.mktemp("sample") / "compiled_model"
-    header = importlib.resources.files("tflite_smart.delegates") / "include"
-    libraries = [str(litert), native.library_path()]
-    subprocess.run([compiler, "-std=c11", "-Wall", "-Werror", f"-I{header}", str(ROOT / "samples" / "cpp" / "compiled_model.c"), *libraries,
-                    *[f"-Wl,-rpath,{Path(path).parent}" for path in libraries], "-o", str(program)], check=True)
-    return program
+    return compiled_with_litert(ROOT / "samples" / "cpp" / "compiled_model.c", tmp_path_factory.mktemp("sample"))
 
 
 def converted_model(_) -> bytes:
