@@ -26,7 +26,7 @@ def labelled(data: Mapping[str, np.ndarray]) -> Labelled:
     if "y" not in data or len(data) < 2:
         raise InputError(f"evaluation data: must hold the keys x (samples) and y (labels). Received: {sorted(data)}. Save them with numpy.savez(file, x=..., y=...).")
     inputs = {name: np.asarray(array) for name, array in data.items() if name != "y"}
-    lengths = {len(array) for array in inputs.values()}
+    lengths = calibration.num_samples(inputs.values())
     return Labelled(next(iter(inputs.values())) if len(inputs) == 1 else inputs, class_indices(data["y"], max(lengths)))
 
 

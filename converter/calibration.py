@@ -1,6 +1,6 @@
 """Calibration data as samples for an interpreter."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def samples(details: list[Mapping], data, max_samples: int = MAX_SAMPLES, signat
         InputError: other names, shapes or lengths.
     """
     arrays = _by_input(details, data, signature or {})
-    lengths = {len(array) for array in arrays}
+    lengths = num_samples(arrays)
     if len(lengths) != 1 or 0 in lengths:
         raise InputError(f"calibration data: every input must have the same number of samples, at least 1. Received: {sorted(lengths)}.")
     for detail, array in zip(details, arrays):
@@ -34,6 +34,18 @@ def samples(details: list[Mapping], data, max_samples: int = MAX_SAMPLES, signat
         raise InputError(f"calibration data: there must be at least one batch of {int(details[0]['shape'][0])} samples. Received: {lengths.pop()} samples.")
     chosen = np.unique(np.linspace(0, count - 1, min(count, max_samples)).astype(int))
     return [[batch[index] for batch in batches] for index in chosen]
+
+
+def num_samples(arrays: Iterable[np.ndarray]) -> set[int]:
+    """The lengths of their first axes.
+
+    Raises:
+        InputError: one is a single number, without an axis.
+    """
+    arrays = list(arrays)
+    if any(array.ndim == 0 for array in arrays):
+        raise InputError("data: arrays must have a first axis that counts samples. Received: a single number. Stack the samples with numpy.stack.")
+    return {len(array) for array in arrays}
 
 
 def run(interpreter, sample: list[np.ndarray]) -> None:
@@ -77,7 +89,15 @@ def _by_input(details: list[Mapping], data, signature: Mapping[str, str]) -> lis
     named = by_tensor_name(names, data, signature) if isinstance(data, Mapping) else {names[0]: data}
     if len(named) != len(names):
         raise InputError(f"calibration data: there must be one array for each of the inputs {names}. Received: one array. Give a mapping from names to arrays.")
-    return [np.asarray(named[name]) for name in names]
+    return [numbers(name, named[name]) for name in names]
+
+
+def numbers(name: str, values) -> np.ndarray:
+    """`values` as an array of integers, real numbers or bools. Raises InputError for texts and other objects."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"data: {name} must hold integers, real numbers or bools. Received: dtype={array.dtype}. Cast them, for example with astype('float32').")
+    return array
 
 
 def _batch(detail: Mapping, array: np.ndarray) -> np.ndarray:

@@ -80,6 +80,8 @@ def _write_atomically(path: str, overwrite: bool, fill: Callable, check: Callabl
 
 def check_output(path: str, overwrite: bool) -> None:
     """Fails before any work is done where the work could not be kept."""
+    if not path:
+        raise OutputExistsError("output: it must be the name of a file. Received: an empty one. Name one.")
     if os.path.isdir(path):
         raise OutputExistsError(f"{path}: output must be a file. Received: a folder. Name a file in it.")
     if os.path.exists(path) and not os.path.isfile(path):

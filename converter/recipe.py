@@ -186,7 +186,7 @@ def resolve(recipe: "str | Path | Mapping | SmartConfig | None") -> SmartConfig:
         raise RecipeError(f"recipe must be one of {', '.join(RECIPES)} or a .json file. Received: recipe={str(recipe)!r}.")
     try:
         values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"recipe {path}: must be a readable JSON file. Received: {error}.") from None
     if not isinstance(values, Mapping):
         raise RecipeError(f"recipe {path}: must be a JSON object. Received: {type(values).__name__}.")

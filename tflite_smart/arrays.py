@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tflite_smart.converter.calibration import numbers
 from tflite_smart.converter.errors import InputError
 
 
@@ -32,9 +33,11 @@ def load_arrays(path: str) -> dict[str, np.ndarray]:
     try:
         data = np.load(path, allow_pickle=False)
         if isinstance(data, np.ndarray):
-            return {"x": data}
+            return {"x": numbers(path, data)}
         with data:
-            return {key: data[key] for key in data.files}
+            return {key: numbers(f"{path}: {key}", data[key]) for key in data.files}
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. Give a .npy or .npz file.") from None
     except (OSError, ValueError, EOFError, KeyError) as error:

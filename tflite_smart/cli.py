@@ -14,6 +14,8 @@ from tflite_smart import __version__
 from tflite_smart.converter.errors import TFLiteSmartError
 from tflite_smart.delegates.cross_build import TARGETS
 
+MAX_THREADS = 256  # of the delegate's pool
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser; every verb sets `run`, a function of the parsed arguments that returns the exit code."""
@@ -148,7 +150,14 @@ def _overwrite(verb: argparse.ArgumentParser) -> None:
 
 
 def _threads(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--num-threads", type=_positive, default=1, metavar="N", help="default: %(default)s")
+    verb.add_argument("--num-threads", type=_thread_count, default=1, metavar="N", help=f"1 to {MAX_THREADS} (default: %(default)s)")
+
+
+def _thread_count(text: str) -> int:
+    value = _positive(text)
+    if value > MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"must be at most {MAX_THREADS}. Received: {text}")
+    return value
 
 
 def _number(text: str, kind, lowest, expected: str):
@@ -175,7 +184,7 @@ def _tolerance(text: str) -> float:
 
 def _size(text: str) -> int:
     """Bytes of `2MB` (powers of ten), `1.5MiB` (powers of two) or `2000000`."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kKMG]?)(i?)B?", text)
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?) ?([kKMG]?)(i?)B?", text)
     if not match:
         raise argparse.ArgumentTypeError(f"must be a size such as 2MB, 800kB, 1.5MiB or 2000000. Received: {text!r}")
     number, prefix, binary = match.groups()

@@ -7,7 +7,7 @@ from ai_edge_litert.interpreter import OpResolverType
 import numpy as np
 
 from tflite_smart.arrays import to_model_type, to_real
-from tflite_smart.converter.calibration import by_tensor_name, signature_names
+from tflite_smart.converter.calibration import by_tensor_name, num_samples, signature_names
 from tflite_smart.converter.errors import InputError, UnsupportedModelError
 from tflite_smart.interpreter import Interpreter
 
@@ -87,7 +87,7 @@ class Runner:
 
         A model without a batch axis (a scalar input, say) is not cut: its arrays need one more axis than the input.
         """
-        lengths = {len(a) for a in arrays.values()}
+        lengths = num_samples(arrays.values())
         if len(lengths) != 1:
             raise InputError(f"{self.path}: all inputs must have the same number of samples. Received: {sorted(lengths)}")
         step = {}
