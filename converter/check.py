@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from tflite_smart.converter.compress import expand_blob
-from tflite_smart.converter.errors import VerificationError
+from tflite_smart.converter.errors import PackedWeightError, VerificationError
 from tflite_smart.converter.format import Quantized, from_matrix
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.model_writer import LARGE_ALIGNMENT
@@ -37,7 +37,14 @@ def decoder() -> Callable[[bytes | np.ndarray, tuple[int, ...], int], np.ndarray
         native.library()
     except (ImportError, OSError):
         return lambda blob, shape, axis: expand_blob(bytes(blob), shape, axis)
-    return lambda blob, shape, axis: native.expand(blob, shape)
+
+    def decode(blob, shape, axis):
+        try:
+            return native.expand(blob, shape)
+        except native.NativeError as error:
+            raise PackedWeightError(f"{error} The file is damaged or from another version: convert the model again.") from None
+
+    return decode
 
 
 def check_file(path: str, encoded: Iterable, step: Callable = lambda item: item) -> None:

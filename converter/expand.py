@@ -3,15 +3,17 @@
 The weights are those that the smart model computes with, so both give the same results up to the order of float additions; the original's bits are gone.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_smart.converter import check, control_dependencies
-from tflite_smart.converter.errors import ModelFormatError, UnsupportedModelError
+from tflite_smart.converter.errors import ModelFormatError, TFLiteSmartError, UnsupportedModelError
 from tflite_smart.converter.format import PackedWeight
-from tflite_smart.converter.model_editor import Model, indices, shape, tensor_name
+from tflite_smart.converter.model_editor import DAMAGE, Model, indices, shape, tensor_name
 from tflite_smart.converter.passes import conv2d, depthwise_conv2d, expand as expand_pass, fully_connected, gather
 from tflite_smart.converter.passes.base import OP_PREFIX, SCALES_SUFFIX, read_options
 from tflite_smart.converter.rewrite import METADATA_ENTRY, is_smart
@@ -39,16 +41,26 @@ def expand_model(model: Model) -> None:
     for subgraph in model.schema.subgraphs:
         for op in list(subgraph.operators or ()):
             name = model.op_name(op)
-            if name == expand_pass.OP:
-                _remove_expand(model, subgraph, op, decode, done)
-            elif name.startswith(OP_PREFIX):
-                _restore(model, subgraph, op, decode, done)
+            if name.startswith(OP_PREFIX):
+                with _whole(name):
+                    (_remove_expand if name == expand_pass.OP else _restore)(model, subgraph, op, decode, done)
     model.set_metadata(METADATA_ENTRY, None)
     for subgraph in reversed(model.schema.subgraphs):
         _check_all_plain(subgraph, done)
         _drop_added(model, subgraph)
     control_dependencies.renumber(model, before)
     model.drop_unused_codes()
+
+
+@contextlib.contextmanager
+def _whole(name: str) -> Iterator[None]:
+    """Whatever following a damaged operator's inputs, options and shapes leads to, told as what it is."""
+    try:
+        yield
+    except TFLiteSmartError:
+        raise
+    except DAMAGE as error:
+        raise ModelFormatError(f"{name}: operator must be as `convert` wrote it. Received: a damaged one ({type(error).__name__}: {error}). Convert the original again.") from error
 
 
 def _restore(model: Model, subgraph: schema.SubGraphT, op: schema.OperatorT, decode, done: dict) -> None:
@@ -80,8 +92,11 @@ def _restore(model: Model, subgraph: schema.SubGraphT, op: schema.OperatorT, dec
 
 
 def _restore_scales(model: Model, subgraph: schema.SubGraphT, packed: schema.TensorT, scales: int) -> None:
+    values = model.values(subgraph.tensors[scales])
+    if values.dtype != np.float32 or values.ndim != 1:
+        raise ModelFormatError(f"{tensor_name(packed)}: scales must be a vector of float32. Received: {values.dtype}, shape={values.shape}. The model is damaged; convert it again.")
     packed.quantization = packed.quantization or schema.QuantizationParametersT()
-    packed.quantization.scale = model.values(subgraph.tensors[scales]).copy()
+    packed.quantization.scale = values.copy()
     packed.quantization.zeroPoint = np.zeros(len(packed.quantization.scale), np.int64)
 
 

@@ -12,6 +12,7 @@ Fields of a newer schema than ours are found by `unknown_fields` and carried thr
 
 import dataclasses
 import io
+import math
 import mmap
 import os
 import struct
@@ -21,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_smart.converter import model_writer, unknown_fields
+from tflite_smart.converter import model_writer, operators, unknown_fields
 from tflite_smart.converter.errors import ModelFormatError, UnsupportedModelError
 
 NO_BUFFER = 0
@@ -31,7 +32,7 @@ _PLACEHOLDER = schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
 _OP_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
 # Everything that reading a damaged flatbuffer through the generated classes can raise; they are memory-safe, but know no error of their own.
-_DAMAGE = (struct.error, ValueError, IndexError, TypeError, OverflowError, AttributeError, UnicodeDecodeError, RecursionError, MemoryError, AssertionError)
+DAMAGE = (struct.error, ValueError, LookupError, TypeError, OverflowError, AttributeError, RecursionError, MemoryError, AssertionError)
 
 NUMPY_TYPES = {
     schema.TensorType.FLOAT32: np.dtype("<f4"), schema.TensorType.FLOAT16: np.dtype("<f2"), schema.TensorType.FLOAT64: np.dtype("<f8"),
@@ -88,7 +89,7 @@ class Model:
             model.check()
         except (ModelFormatError, UnsupportedModelError):
             raise
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise ModelFormatError(
                 f"{name}: flatbuffer must be whole. Received: a damaged one ({type(error).__name__}: {error}). The file is truncated or no model; get it again."
             ) from error
@@ -202,7 +203,8 @@ class Model:
         """The bytes of the metadata entry of that name."""
         for entry in self.schema.metadata or ():
             if text(entry.name) == name:
-                return bytes(self.schema.buffers[entry.buffer].data)
+                data = self.schema.buffers[entry.buffer].data
+                return b"" if data is None else bytes(data)
         return None
 
     def set_metadata(self, name: str, data: bytes | None) -> None:
@@ -246,7 +248,8 @@ class Model:
         stored = self.buffer_bytes(tensor.buffer)
         if dtype is None or stored == 0 or tensor.sparsity is not None:
             return
-        expected = int(np.prod(shape(tensor), dtype=np.int64)) * dtype.itemsize
+        _require(name, "shape", min(shape(tensor), default=0) >= 0, shape(tensor), "of lengths of at least 0")
+        expected = math.prod(shape(tensor)) * dtype.itemsize
         _require(name, "buffer size", stored == expected, f"{stored} bytes", f"{expected} bytes for {_TYPE_NAMES[tensor.type]} {shape(tensor)}")
 
     def _check_operators(self, subgraph: schema.SubGraphT) -> None:
@@ -259,6 +262,13 @@ class Model:
         for field, values in named:
             array = np.asarray(indices(values), np.int64)
             _require(where, field, np.all((array >= -1) & (array < num_tensors)), array.tolist()[:8], f"tensor numbers below {num_tensors}")
+        ranks = [len(shape(tensor)) for tensor in subgraph.tensors]
+        for op in subgraph.operators or ():
+            name = self.op_name(op)
+            problem = operators.broken(name, indices(op.inputs), indices(op.outputs), ranks)
+            if problem:
+                field, received, expected = problem
+                _require(f"{name} in {where}", field, False, received, expected)
 
     def _adopt_outside_bytes(self, data: bytes | mmap.mmap) -> None:
         for index, buffer in enumerate(self.schema.buffers or ()):

@@ -116,6 +116,8 @@ class _Graph:
         for op, number in self.consumers.get(index, ()):
             name = self.model.op_name(op)
             if name == "DEQUANTIZE" and tensor.type == schema.TensorType.FLOAT16:
+                if shape(self.subgraph.tensors[int(op.outputs[0])]) != shape(tensor):
+                    raise _No("DEQUANTIZE gives it another shape")
                 sites += self.sites(int(op.outputs[0]), op, constant)
                 continue
             if tensor.type == schema.TensorType.FLOAT16:

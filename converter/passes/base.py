@@ -6,10 +6,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from tflite_smart.converter.model_editor import Model, tensor_name
+from tflite_smart.converter.errors import ModelFormatError
+from tflite_smart.converter.model_editor import DAMAGE, Model, tensor_name
 
 OP_PREFIX = "TFLiteSmart."
 SCALES_SUFFIX = "/scales"
+TEXTS = ("activation", "codec", "compute", "padding")  # the options that are no numbers
 PADDING = {schema.Padding.SAME: "SAME", schema.Padding.VALID: "VALID"}
 # The activations that LiteRT's own convolution kernels know, and ours.
 ACTIVATIONS = {
@@ -66,7 +68,7 @@ class Edit:
     added: tuple[schema.OperatorT, ...] = ()
 
 
-def custom_options(attributes: dict[str, int | float | str]) -> np.ndarray:
+def custom_options(attributes: dict[str, int | str]) -> np.ndarray:
     """A FlexBuffer map; its keys are sorted, so the bytes depend on nothing else."""
     builder = flexbuffers.Builder()
     with builder.Map():
@@ -76,9 +78,16 @@ def custom_options(attributes: dict[str, int | float | str]) -> np.ndarray:
     return np.frombuffer(bytes(builder.Finish()), np.uint8)
 
 
-def read_options(op: schema.OperatorT) -> dict[str, int | float | str]:
-    """Inverse of `custom_options`."""
-    return flexbuffers.Loads(bytes(op.customOptions))
+def read_options(op: schema.OperatorT) -> dict[str, int | str]:
+    """Inverse of `custom_options`. Raises ModelFormatError: the options are not what it writes."""
+    try:
+        attributes = flexbuffers.Loads(b"" if op.customOptions is None else bytes(op.customOptions))
+        good = all(isinstance(value, str) if key in TEXTS else isinstance(value, int) and abs(value) < 1 << 31 for key, value in attributes.items())
+    except DAMAGE as error:
+        good, attributes = False, type(error).__name__
+    if not good:
+        raise ModelFormatError(f"operator options: they must be a map of texts and 32-bit integers. Received: {str(attributes)[:80]}. The model is damaged; convert the original again.")
+    return attributes
 
 
 def replace(model: Model, site: Site, encoding: Encoding, name: str, inputs: list[int], attributes: dict) -> Edit:
@@ -114,8 +123,10 @@ def all_float(site: Site, numbers: tuple[int, ...]) -> bool:
 
 
 def computes(site: Site) -> bool:
-    """Whether the types and quantizations are those of our multiplying kernels: all float32; or int8 weights, symmetric, per tensor or per output channel, with
+    """Whether the inputs, types and quantizations are those of our multiplying kernels: all float32; or int8 weights, symmetric, per tensor or per output channel, with
     int8 activations of static scales. With float activations LiteRT's kernels quantize those too, and must be kept to give the same results."""
+    if len(site.op.inputs) > 3:
+        return False
     if all_float(site, (0, 1, 2)):
         return True
     x, y, bias, weight = input_tensor(site, 0), site.subgraph.tensors[int(site.op.outputs[0])], input_tensor(site, 2), site.weight

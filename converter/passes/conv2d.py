@@ -11,8 +11,12 @@ _RARE = {"quantized_bias_type": "quantizedBiasType"}
 
 def matches(site: Site) -> bool:
     """Whether our kernel computes this operator. What it does not goes through Expand."""
+    return isinstance(site.op.builtinOptions, schema.Conv2DOptionsT) and matches_spatial(site)
+
+
+def matches_spatial(site: Site) -> bool:
     options = site.op.builtinOptions
-    plain = options is not None and options.fusedActivationFunction in ACTIVATIONS
+    plain = options.fusedActivationFunction in ACTIVATIONS and options.padding in PADDING
     return plain and site.number == 1 and len(shape(site.weight)) == 4 and computes(site)
 
 

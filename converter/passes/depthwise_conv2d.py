@@ -7,7 +7,11 @@ from tflite_smart.converter.passes import conv2d
 from tflite_smart.converter.passes.base import Edit, Encoding, Site, input_tensor, packed_inputs, replace
 
 AXIS = 3
-matches = conv2d.matches
+
+
+def matches(site: Site) -> bool:
+    """Whether our kernel computes this operator. What it does not goes through Expand."""
+    return isinstance(site.op.builtinOptions, schema.DepthwiseConv2DOptionsT) and conv2d.matches_spatial(site)
 
 
 def apply(model: Model, site: Site, encoding: Encoding) -> Edit:

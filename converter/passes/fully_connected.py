@@ -12,7 +12,7 @@ _RARE = {"quantized_bias_type": "quantizedBiasType", "asymmetric_quantize_inputs
 def matches(site: Site) -> bool:
     """Whether our kernel computes this operator. What it does not goes through Expand."""
     options = site.op.builtinOptions
-    plain = options is not None and options.fusedActivationFunction in ACTIVATIONS and len(site.op.outputs) == 1
+    plain = isinstance(options, schema.FullyConnectedOptionsT) and options.fusedActivationFunction in ACTIVATIONS and len(site.op.outputs) == 1
     return plain and site.number == 1 and len(shape(site.weight)) == 2 and computes(site)
 
 

@@ -44,7 +44,7 @@ def weight_axis(model: Model, op: schema.OperatorT, number: int, rank: int) -> i
     axis = WEIGHT_INPUTS.get(model.op_name(op), {}).get(number)
     if axis is None:
         return None
-    if model.op_name(op) == "BATCH_MATMUL" and op.builtinOptions and (op.builtinOptions.adjX if number == 0 else op.builtinOptions.adjY):
+    if isinstance(op.builtinOptions, schema.BatchMatMulOptionsT) and (op.builtinOptions.adjX if number == 0 else op.builtinOptions.adjY):
         axis = {-2: -1, -1: -2}[axis]
     axis = axis + rank if axis < 0 else axis
     return axis if 0 <= axis < rank else None
@@ -69,7 +69,7 @@ def _hybrid(subgraph: schema.SubGraphT, op: schema.OperatorT) -> bool:
 
 
 def _shuffled(subgraph: schema.SubGraphT, op: schema.OperatorT) -> bool:
-    return bool(op.builtinOptions) and op.builtinOptions.weightsFormat != schema.FullyConnectedOptionsWeightsFormat.DEFAULT
+    return isinstance(op.builtinOptions, schema.FullyConnectedOptionsT) and op.builtinOptions.weightsFormat != schema.FullyConnectedOptionsWeightsFormat.DEFAULT
 
 
 REFUSALS = (

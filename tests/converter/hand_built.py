@@ -1,5 +1,6 @@
 """Builds .tflite files by hand, as object trees: what the tests of the converter need and no converter writes. And compares such trees."""
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -70,10 +71,17 @@ def write(tree: schema.ModelT, path) -> str:
     return str(path)
 
 
+def packed(tree: schema.ModelT) -> bytes:
+    """Written by flatbuffers' own builder."""
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(tree.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
 def differences(a, b, path="model") -> list[str]:
     """Paths of all fields in which two object trees differ."""
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        same = a is not None and b is not None and np.array_equal(np.asarray(a), np.asarray(b))
+        same = a is not None and b is not None and np.asarray(a).shape == np.asarray(b).shape and np.asarray(a).tobytes() == np.asarray(b).tobytes()  # NaN equals itself
         return [] if same else [path]
     if isinstance(a, list) and isinstance(b, list):
         if len(a) != len(b):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from tests.converter.hand_built import Graph, differences, fill, model_tree
+from tests.converter.hand_built import Graph, differences, fill, model_tree, packed
 from tflite_smart.converter import control_dependencies, model_writer
 from tflite_smart.converter.errors import ModelFormatError, OutputExistsError, TFLiteSmartError
 from tflite_smart.converter.model_editor import Model
@@ -54,13 +54,6 @@ def everything() -> schema.ModelT:
     tree.externalBufferGroups = [schema.ExternalBufferGroupT(b"weights.bin")]
     tree.externalBuffers = [schema.ExternalBufferT(1, 0, 64, 128, b"raw")]
     return tree
-
-
-def packed(tree: schema.ModelT) -> bytes:
-    """Written by flatbuffers' own builder."""
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(tree.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
 
 
 def test_everything_survives(tmp_path):
