@@ -1,5 +1,7 @@
 """LiteRT's interpreter with the TFLite Smart delegate loaded when the model needs it."""
 
+from collections.abc import Iterator
+import contextlib
 import mmap
 import os
 from typing import Any
@@ -11,9 +13,10 @@ from tflite_smart.converter.errors import MissingDependencyError, ModelFormatErr
 
 OP_PREFIX = b"TFLiteSmart."
 
-# Slots of the two fields in the flatbuffer tables (TFLite schema: 4 + 2 * field id). Read by hand because importing the
+# Slots of the three fields in the flatbuffer tables (TFLite schema: 4 + 2 * field id). Read by hand because importing the
 # generated schema takes longer than opening most models.
 _MODEL_OPERATOR_CODES = 6
+_MODEL_SUBGRAPHS = 8
 _OPERATOR_CODE_CUSTOM_CODE = 6
 
 
@@ -66,12 +69,22 @@ def needs_delegate(model: bytes | mmap.mmap) -> bool:
     return False
 
 
-def _file_needs_delegate(path: str) -> bool:
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            return needs_delegate(view)
+def lacks_graph(model: bytes | mmap.mmap) -> bool:
+    """Returns whether the flatbuffer has no list of subgraphs, which LiteRT does not survive. Damaged files count as False, as above."""
+    try:
+        return not table.Table(model, int.from_bytes(model[:4], "little")).Offset(_MODEL_SUBGRAPHS)
+    except Exception:
+        return False
+
+
+@contextlib.contextmanager
+def _bytes_of(path: str | None, content: bytes | None) -> Iterator[bytes | mmap.mmap]:
+    """The model's bytes; a file's are mapped."""
+    if not path or os.path.getsize(path) == 0:
+        yield content or b""
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        yield view
 
 
 class Interpreter(litert.Interpreter):
@@ -97,7 +110,11 @@ class Interpreter(litert.Interpreter):
         if model_path is not None and not os.path.isfile(model_path):
             raise ModelFormatError(f"{model_path}: no such file. Give the path of a .tflite model.")
         delegates = list(experimental_delegates or [])
-        if needs_delegate(model_content) if model_content else model_path and _file_needs_delegate(model_path):
+        with _bytes_of(model_path, model_content) as view:
+            ours, empty = needs_delegate(view), lacks_graph(view)
+        if empty:
+            raise ModelFormatError(f"{model_path or 'model_content'}: subgraphs must be at least one. Received: none. The file is damaged; get it again.")
+        if ours:
             delegates.insert(0, load_delegate({"num_threads": num_threads or 1, **(delegate_options or {})}))
         try:
             super().__init__(model_path=model_path, model_content=model_content, experimental_delegates=delegates,

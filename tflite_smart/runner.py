@@ -29,6 +29,8 @@ class Runner:
         self._allocate()
         self.inputs = self.interpreter.get_input_details()
         self.outputs = self.interpreter.get_output_details()
+        if not self.outputs:
+            raise UnsupportedModelError(f"{self.path}: model must have outputs. Received: none. There is nothing to see of it.")
 
     def _allocate(self) -> None:
         try:

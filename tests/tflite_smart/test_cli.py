@@ -3,6 +3,8 @@
 import json
 import os
 
+from ai_edge_litert import schema_py_generated as schema
+import flatbuffers
 import numpy as np
 import pytest
 
@@ -141,7 +143,8 @@ def test_analyze(cli, float_model):
 
 @pytest.mark.parametrize("arguments", [[], ["compress"], ["convert"], ["verify", "a.tflite"], ["benchmark", "m", "--num-runs", "0"],
                                        ["verify", "a", "b", "--tolerance", "-1"], ["convert", "m", "--target-size", "2 apples"],
-                                       ["convert", "m", "--target-size", "2MB", "--target-bits", "3"], ["benchmark", "m", "--num-threads", "two"]])
+                                       ["convert", "m", "--target-size", "2MB", "--target-bits", "3"], ["convert", "m", "--target-size", "9" * 400],
+                                       ["benchmark", "m", "--num-threads", "two"], ["verify", "a", "b", "--num-threads", "9" * 20]])
 def test_bad_use(cli, arguments):
     done = cli(*arguments)
     assert done.returncode == 2
@@ -183,6 +186,24 @@ def test_existing_output_is_kept(cli, refused, float_model, smart_model, x_file,
         assert output.read_bytes() != b"precious"
 
 
+def test_output_must_have_a_name(refused, smart_model):
+    assert "name" in refused("expand", smart_model, "-o", "")
+
+
+def test_models_without_a_graph_or_outputs(refused, float_model, x_file, tmp_path):
+    """LiteRT opens both: the first kills its process, of the second there is nothing to print."""
+    def without(field):
+        tree = schema.ModelT.InitFromPackedBuf(bytearray(open(float_model, "rb").read()))
+        setattr(tree if field == "subgraphs" else tree.subgraphs[0], field, None)
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(tree.Pack(builder), b"TFL3")
+        (tmp_path / "m.tflite").write_bytes(builder.Output())
+        return tmp_path / "m.tflite"
+
+    for field in ("subgraphs", "outputs"):
+        assert field in refused("run", without(field), "--input", x_file, "--output", tmp_path / "y.npy")
+
+
 def test_output_folder_must_exist(refused, float_model, tmp_path):
     assert "folder" in refused("convert", float_model, "-o", tmp_path / "no" / "where.tflite")
 
@@ -194,10 +215,11 @@ def test_output_folder_must_exist(refused, float_model, tmp_path):
     ({"op_name_configs": {"layer_that_is_not_there": None}}, "layer_that_is_not_there"),
     ({"op_name_configs": {"(": None}}, "regular expression"),
     ([1, 2], "object"),
-], ids=["unknown key", "unknown inner key", "out of range", "matches nothing", "bad regex", "not an object"])
+    (None, "JSON"),
+], ids=["unknown key", "unknown inner key", "out of range", "matches nothing", "bad regex", "not an object", "a thousand brackets"])
 def test_bad_recipes(refused, float_model, tmp_path, recipe, expected):
     path = tmp_path / "recipe.json"
-    path.write_text(json.dumps(recipe))
+    path.write_text(json.dumps(recipe) if recipe else "[" * 100_000)
     assert expected in refused("convert", float_model, "-o", tmp_path / "out.tflite", "--recipe", path)
     assert not (tmp_path / "out.tflite").exists()
 
@@ -264,5 +286,9 @@ def test_data_files_are_checked(refused, float_model, tmp_path):
     assert "keys x" in refused(*evaluate, tmp_path / "only_x.npz")
     np.savez(tmp_path / "label.npz", x=np.zeros((2, 8, 8, 4)), y=[0, 10])
     assert "[0, 10)" in refused(*evaluate, tmp_path / "label.npz")
+    for name, array in (("one_number", np.float32(3)), ("texts", np.full((1, 8, 8, 4), "a"))):
+        np.save(tmp_path / f"{name}.npy", array)
+        for command in (["verify", float_model, float_model, "--inputs"], ["convert", float_model, "-o", tmp_path / "o", "--calibration-data"]):
+            assert "must" in refused(*command, tmp_path / f"{name}.npy")
     np.savez(tmp_path / "names.npz", a=np.zeros((2, 8, 8, 4)), b=np.zeros(2))
     assert "['x']" in refused("verify", float_model, float_model, "--inputs", tmp_path / "names.npz")
