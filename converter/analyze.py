@@ -83,7 +83,7 @@ def analyze(model: object, recipe: object = None, calibration_data: object = Non
         if facts is None or probe is None or not any(facts):
             raise UnsupportedModelError(f"{name}: model must run on LiteRT, and hold float weights that the recipe packs, to be analyzed. Received: {searcher.result.note or 'none, or outputs that do not change'}.")
         with job.clock.phase("measure curve", len(_CURVE_SNRS_DB)) as step:
-            curve = [step(searcher.try_budget(10 ** (-snr / 10), with_snr=True)[1]) for snr in _CURVE_SNRS_DB]
+            curve = [step(searcher.try_budget(10 ** (-snr / 10), with_snr=True)) for snr in _CURVE_SNRS_DB]
     shares = allocate([weight.info for weight in candidates.weights], dataclasses.replace(config, error_budget=10 ** (-_AT_SNR_DB / 10)), facts)
     rows = [_row(weight, fact, settings.relative_error) for weight, fact, settings in zip(candidates.weights, facts, shares) if fact]
     return Analysis(name, original.file_bytes, probe.inputs_name, sorted(rows, key=lambda row: -row.sensitivity_db), curve, notes)

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from tflite_smart import __version__
 from tflite_smart.converter import accuracy, check, from_keras, layer_statistics, model_writer, search, unknown_fields
 from tflite_smart.converter.candidates import Candidates
 from tflite_smart.converter.compress import TensorSettings
@@ -18,6 +19,7 @@ from tflite_smart.converter.encoding import Encoded, encode_and_release, plan
 from tflite_smart.converter.errors import TargetError, TFLiteSmartError, UnsupportedModelError
 from tflite_smart.converter.format import Quantized
 from tflite_smart.converter.model_editor import Model
+from tflite_smart.converter.notebook import Notebook
 from tflite_smart.converter.passes.base import Encoding
 from tflite_smart.converter.recipe import SmartConfig, resolve
 from tflite_smart.converter.report import ConversionReport, TensorRow, Trial
@@ -40,6 +42,7 @@ def convert(
     overwrite: bool = False,
     progress: Progress | None = None,
     evaluation_data: Mapping | None = None,
+    work_folder: str | os.PathLike | None = None,
 ) -> ConversionReport:
     """Compresses a model.
 
@@ -53,6 +56,7 @@ def convert(
         overwrite: replace an existing output.
         progress: called with (phase, done, total).
         evaluation_data: labelled samples for `target_max_drop`: input name (or x) -> samples, y -> labels.
+        work_folder: where to keep what is measured until the conversion is done; one of the same model, recipe and data that was interrupted goes on from it.
 
     Returns:
         What was done with every tensor, and every budget that was tried.
@@ -69,7 +73,8 @@ def convert(
             original = Model.read(source)
         if is_smart(original):
             raise UnsupportedModelError(f"{source_name(model)}: model must not be compressed yet. Received: one with TFLiteSmart operators. Run `tflite_smart expand` on it first.")
-        job = Job(source, config, calibration_data, folder, clock, trained)
+        notebook = Notebook.about(work_folder, source, config, calibration_data, evaluation_data, __version__)
+        job = Job(source, config, calibration_data, folder, clock, trained, notebook)
         factors = look_at_inputs(job, original, notes) if calibration_data is not None else None
         fidelity = _search(job, factors, evaluation_data)
         notes += [fidelity.note] if fidelity.note else []
@@ -82,6 +87,7 @@ def convert(
         trials = _with_result(fidelity, written, snr)
         if output is not None:
             model_writer.copy(written.path, os.fspath(output), overwrite)
+        notebook.close()
     rows = [_row(entry, written.runs_as.get(entry.weight.buffer, "")) for entry in written.encoded] + [_left_alone_row(entry) for entry in written.left_alone]
     return ConversionReport(
         source_name(model), None if output is None else os.fspath(output), config.name, rows, original.file_bytes, written.size, dict(clock.seconds), notes,
@@ -156,7 +162,7 @@ def look_at_inputs(job: "Job", model: Model, notes: list[str]) -> layer_statisti
     weights = [entry.weight for entry in plan(model, job.config)[0] if isinstance(entry.decision, TensorSettings)]
     with job.clock.phase("calibrate", len(weights)) as step:
         try:
-            return layer_statistics.collect(job.source, model, weights, job.calibration_data, job.folder, step)
+            return layer_statistics.collect(job.source, model, weights, job.calibration_data, job.notebook.folder or job.folder, step)
         except TFLiteSmartError:
             raise
         except (RuntimeError, ValueError) as error:
@@ -170,7 +176,7 @@ def _search(job: "Job", factors: layer_statistics.Factors | None, evaluation_dat
     if not job.config.targets or not any(candidates.tunable):
         return search.Fidelity(job.config.error_budget)
     labelled = accuracy.labelled(evaluation_data) if evaluation_data is not None else None
-    searcher = search.Search(job.source, job.config, candidates, job.calibration_data, labelled)
+    searcher = search.Search(job.source, job.config, candidates, job.calibration_data, labelled, job.notebook)
     with job.clock.phase("measure layers", searcher.num_layer_steps) as step:
         searcher.look(step)
     with job.clock.phase("search", searcher.num_budgets) as step:
@@ -236,7 +242,7 @@ def _left_alone_row(entry: LeftAlone) -> TensorRow:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What all phases of one conversion share. `source` is the .tflite as path or bytes, `folder` is for intermediate files, `trained` of `from_keras`."""
+    """What all phases of one conversion share. `source` is the .tflite as path or bytes, `folder` is for intermediate files, `trained` of `from_keras`, `notebook` for what takes long to measure."""
 
     source: str | os.PathLike | bytes
     config: SmartConfig
@@ -244,6 +250,7 @@ class Job:
     folder: str
     clock: "Clock"
     trained: tuple[Quantized, ...] = ()
+    notebook: Notebook = Notebook()
 
 
 class Clock:

@@ -45,7 +45,9 @@ class Factors:
         return np.load(path, mmap_mode="r") if os.path.exists(path) else None
 
     def save(self, buffer: int, factor: np.ndarray) -> None:
-        np.save(self._path(buffer), factor)
+        temporary = self._path(buffer) + ".tmp.npy"
+        np.save(temporary, factor)
+        os.replace(temporary, self._path(buffer))  # whole or not at all: a later process may read it
 
     def _path(self, buffer: int) -> str:
         return os.path.join(self._folder, f"factor_{buffer}.npy")
@@ -58,7 +60,7 @@ def collect(source, model: Model, weights: list[Weight], data, folder: str, step
         source: path or bytes of the original .tflite; model: the same, read.
         weights: those to look at.
         data: as in `calibration.samples`.
-        folder: where the factors go.
+        folder: where the factors go. Layers whose factors are there already, from a conversion that was interrupted, are not looked at again.
         step: called once per group of layers, for progress.
 
     Raises:
@@ -67,6 +69,9 @@ def collect(source, model: Model, weights: list[Weight], data, folder: str, step
     """
     factors = Factors(folder)
     for group in _groups(_layers(model, weights)):
+        if all(factors.of(layer.buffer) is not None for layer in group):
+            step(group)
+            continue
         interpreter = _interpreter(source)
         samples = calibration.samples(interpreter.get_input_details(), data, MAX_SAMPLES, calibration.signature_names(interpreter))
         moments = {layer.buffer: _SecondMoment(layer.k) for layer in group}

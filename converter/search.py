@@ -9,8 +9,9 @@ from ai_edge_litert import interpreter as litert
 
 from tflite_smart.converter import accuracy, activity, budget_search, calibration, sensitivity
 from tflite_smart.converter.allocate import LayerFacts
-from tflite_smart.converter.candidates import Candidate, Candidates
+from tflite_smart.converter.candidates import Candidates
 from tflite_smart.converter.errors import InputError, TargetError
+from tflite_smart.converter.notebook import Notebook
 from tflite_smart.converter.probe import Belief, Probe
 from tflite_smart.converter.recipe import SmartConfig
 from tflite_smart.converter.report import Trial
@@ -67,13 +68,15 @@ class Search:
         candidates: writes what is measured.
         data: calibration inputs, or None for made-up ones.
         labelled: samples and labels for a target of accuracy, or None.
+        notebook: keeps what was measured.
 
     Attributes:
         result: what is known so far. num_layer_steps, num_budgets: how often `look` and `run` call `step`, at most.
     """
 
-    def __init__(self, source, config: SmartConfig, candidates: Candidates, data, labelled: accuracy.Labelled | None = None):
+    def __init__(self, source, config: SmartConfig, candidates: Candidates, data, labelled: accuracy.Labelled | None = None, notebook: Notebook = Notebook()):
         self._source, self._config, self._candidates, self._data, self._labelled = source, config, candidates, data, labelled
+        self._notebook = notebook
         size = os.path.getsize(source) if isinstance(source, (str, os.PathLike)) else len(source)
         self._large = size > _LARGE_MODEL_BYTES
         self._effort = _LARGE if self._large else _USUAL
@@ -105,7 +108,7 @@ class Search:
             probe.settle(self._candidates.with_errors({}, sensitivity.FINEST).path)
             if probe.belief is Belief.DISTURBANCE:
                 probe.snr_db(self._candidates.dealt(self._config.error_budget).path)
-            self.result.facts = sensitivity.measure(self._candidates, probe, self._groups, self._effort.measurements, step)
+            self.result.facts = sensitivity.measure(self._candidates, probe, self._groups, self._effort.measurements, step, self._notebook)
         except (RuntimeError, ValueError) as error:
             self.result.probe, self.result.note = None, _note(error)
 
@@ -130,14 +133,19 @@ class Search:
             self._reach_snr(config.target_snr_db)
         return self.result
 
-    def try_budget(self, budget: float, with_snr: bool = False) -> tuple[Candidate, Trial]:
-        """Writes the candidate of a budget; the trial is kept."""
-        candidate = self._candidates.dealt(budget, self.result.facts)
-        snr = self.result.probe.snr_db(candidate.path) if with_snr and self.result.probe else math.nan
-        trial = Trial(budget, candidate.file_bytes, candidate.bits_per_weight, snr if math.isfinite(snr) else None)
+    def try_budget(self, budget: float, with_snr: bool = False, with_top1: bool = False) -> Trial:
+        """Writes the candidate of a budget and measures it; the trial is kept."""
+        measured = self._notebook.remembered(f"budget {budget}", lambda: dataclasses.asdict(self._measure(budget, with_snr, with_top1)))
+        trial = Trial(**measured)
         self.result.trials.append(trial)
         self._step(trial)
-        return candidate, trial
+        return trial
+
+    def _measure(self, budget: float, with_snr: bool, with_top1: bool) -> Trial:
+        candidate = self._candidates.dealt(budget, self.result.facts)
+        snr = self.result.probe.snr_db(candidate.path) if with_snr and self.result.probe else math.nan
+        top1 = accuracy.top1(open_interpreter(candidate.path), self._labelled) if with_top1 else None
+        return Trial(budget, candidate.file_bytes, candidate.bits_per_weight, snr if math.isfinite(snr) else None, top1)
 
     def _reference(self):
         """What candidates are compared with: the original, or for large models their finest form."""
@@ -152,7 +160,7 @@ class Search:
         return 10 ** (-target / 10) if self.result.facts and target else self._config.error_budget
 
     def _reach_snr(self, target_db: float) -> None:
-        measured = lambda budget: self.try_budget(budget, with_snr=True)[1].output_snr_db  # noqa: E731
+        measured = lambda budget: self.try_budget(budget, with_snr=True).output_snr_db  # noqa: E731
         finite = lambda value: math.nan if value is None else value  # noqa: E731
         try:
             self.result.error_budget = budget_search.search_budget(lambda budget: finite(measured(budget)), target_db, self._start(), self._effort.budgets)
@@ -160,7 +168,7 @@ class Search:
             self.result.probe, self.result.note = None, _note(error)
 
     def _smallest_budget(self, figure: Callable[[Trial], float], target: float, field: str) -> float:
-        budget = budget_search.search_size(lambda budget: figure(self.try_budget(budget)[1]), target, self._start(), self.num_budgets - 1)
+        budget = budget_search.search_size(lambda budget: figure(self.try_budget(budget)), target, self._start(), self.num_budgets - 1)
         if budget is None:
             coarsest = self.result.trials[0]
             rest = coarsest.file_bytes - round(coarsest.bits_per_weight * self._candidates.num_elements / 8)
@@ -176,10 +184,8 @@ class Search:
         self.result.float_top1 = accuracy.top1(open_interpreter(self._source), self._labelled)
 
         def good(budget: float) -> bool:
-            candidate, trial = self.try_budget(budget, with_snr=True)
-            top1 = accuracy.top1(open_interpreter(candidate.path), self._labelled)
-            self.result.trials[-1] = dataclasses.replace(trial, top1=top1)
-            return 100 * (self.result.float_top1 - top1) <= points + 1e-9
+            trial = self.try_budget(budget, with_snr=True, with_top1=True)
+            return 100 * (self.result.float_top1 - trial.top1) <= points + 1e-9
 
         budget = budget_search.search_coarsest(good, self._start(), self.num_budgets)
         if budget is None:

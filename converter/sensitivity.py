@@ -15,6 +15,7 @@ import numpy as np
 
 from tflite_smart.converter.allocate import LayerFacts
 from tflite_smart.converter.candidates import Candidates
+from tflite_smart.converter.notebook import Notebook
 from tflite_smart.converter.probe import Belief, Probe, output_snr_db
 from tflite_smart.converter.rate_distortion import Curve
 
@@ -34,18 +35,22 @@ def groups(candidates: Candidates, most: int) -> list[list[int]]:
     return [part.tolist() for part in np.array_split(tunable, min(most, len(tunable)))] if tunable else []
 
 
-def measure(candidates: Candidates, probe: Probe, tested: list[list[int]], measurements: int, step: Callable = lambda item: item) -> list[LayerFacts | None] | None:
+def measure(
+    candidates: Candidates, probe: Probe, tested: list[list[int]], measurements: int, step: Callable = lambda item: item, notebook: Notebook = Notebook()
+) -> list[LayerFacts | None] | None:
     """What `allocate` wants to know of every tunable weight, None for the others; None for all where the outputs tell nothing.
 
     Args:
         tested: of `groups`. measurements: how many in all, or one per group: few groups are measured with all errors of `_COARSE`, many with the first.
         step: called after every group, for progress.
+        notebook: keeps the measurements.
     """
     curves = {index: candidates.curve(index) for group in tested for index in group}
     reference = probe.outputs(step(candidates.with_errors({}, FINEST)).path)
-    measured = {}
+    snr_db, measured = lambda path: output_snr_db(reference, probe.outputs(path)), {}  # noqa: E731
     for group in tested:
-        found = [_sensitivity(candidates, {index: curves[index] for index in group}, coarse, lambda path: output_snr_db(reference, probe.outputs(path))) for coarse in _COARSE[: repeats(len(tested), measurements)]]
+        errors = _COARSE[: repeats(len(tested), measurements)]
+        found = [notebook.remembered(f"sensitivity of {group} at {coarse}", lambda: _sensitivity(candidates, {index: curves[index] for index in group}, coarse, snr_db)) for coarse in errors]
         measured |= dict.fromkeys(group, float(np.mean(found)))
         step(group)
     drawn = _drawn_to_mean(measured, candidates, _EXPONENTS[probe.belief])

@@ -57,6 +57,7 @@ def _convert(verbs) -> None:
     target.add_argument("--target-bits", type=_finite, dest="target_bits_per_weight", metavar="BITS", help="per packed weight, headers and scales counted: 3.5")
     target.add_argument("--max-drop", type=_finite, dest="target_max_drop", metavar="POINTS", help="of top-1 (percent) on --data: 0.5")
     verb.add_argument("--data", metavar="XY.npz", help="labelled samples for --max-drop, keys x and y")
+    verb.add_argument("--work-folder", metavar="DIR", help="keep there what is measured until the conversion is done: one that was interrupted goes on from it")
     _overwrite(verb)
 
 

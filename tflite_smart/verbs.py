@@ -58,7 +58,7 @@ def convert(arguments: Namespace) -> int:
         # Deflating a large model takes seconds, and zlib leaves Python free meanwhile.
         before = aside.submit(files.zipped_bytes, arguments.model) if arguments.model.endswith(".tflite") else None
         report = compress(arguments.model, recipe=recipe, calibration_data=data, output=output,
-                          overwrite=arguments.overwrite, progress=progress, evaluation_data=labelled)
+                          overwrite=arguments.overwrite, progress=progress, evaluation_data=labelled, work_folder=arguments.work_folder)
     seconds = time.perf_counter() - start
     zipped = [before.result() if before else None, files.zipped_bytes(output)]
     if arguments.json:

@@ -30,7 +30,7 @@ def _plain_tree(dtype: str) -> schema.ModelT:
     x, h, y, z, total = (graph.tensor(name, shape) for name, shape in zip(names, shapes))
     conv, depthwise, dense, offset = (_weight(graph, dtype, rng.normal(0, 0.2, shape), axis) for shape, axis in (((40, 3, 3, 8), 0), ((1, 3, 3, 40), 3), ((30, 1000), 0), ((1, 30), 1)))
     graph.op("CONV_2D", [x, conv, graph.constant("bias", np.ones(40, np.float32))], [h], schema.Conv2DOptionsT(0, 1, 1, 1))
-    graph.op("DEPTHWISE_CONV_2D", [h, depthwise], [y], schema.DepthwiseConv2DOptionsT(0, 1, 1, 1))
+    graph.op("DEPTHWISE_CONV_2D", [h, depthwise, graph.constant("bias", np.ones(40, np.float32))], [y], schema.DepthwiseConv2DOptionsT(0, 1, 1, 1))
     graph.op("FULLY_CONNECTED", [y, dense, -1], [z], schema.FullyConnectedOptionsT())
     graph.op("ADD", [z, offset], [total], schema.AddOptionsT())
     graph.finish([x], [total])
