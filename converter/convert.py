@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from tflite_smart import __version__
 from tflite_smart.converter import accuracy, check, from_keras, layer_statistics, model_writer, search, unknown_fields
+from tflite_smart.converter.budget_search import MOST_BUDGET
 from tflite_smart.converter.candidates import Candidates
 from tflite_smart.converter.compress import TensorSettings
 from tflite_smart.converter.encoding import Encoded, encode_and_release, plan
@@ -127,7 +128,7 @@ def _write_on_target(job: "Job", fidelity: search.Fidelity, factors: layer_stati
             excess = written.figure(field) - target
             bits = excess if field == "target_bits_per_weight" else 8 * excess / max(written.num_packed, 1)
             # A hundredth of a bit more each time, as the allocation moves in small steps and might not move at all.
-            fidelity.error_budget *= 4 ** (bits + 0.01 * attempt)
+            fidelity.error_budget = min(fidelity.error_budget * 4 ** (bits + 0.01 * attempt), MOST_BUDGET)
             written = _write(job, fidelity, factors)
         if written.figure(field) > target:
             raise TargetError(f"recipe {job.config.name}: {field} must be at least {written.figure(field):g} for this model. Received: {field}={target:g}. Aim higher.")

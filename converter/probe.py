@@ -1,6 +1,6 @@
 """How much a compressed model's outputs differ from the original's, measured by running both.
 
-With calibration inputs the converter uses those. Without data it makes inputs up: smooth noise (natural signals are smooth) in the ranges that models are trained for. It believes
+With calibration inputs the converter uses those. Without data it makes inputs up (`synthetic`) in the ranges that models are trained for. It believes
 the range that keeps the model's ReLUs busy (`activity`); in a model without ReLUs the one in which the model is least disturbed, as inputs of the wrong range drive a network
 where its biases decide and small errors look large. It is a guess all the same. So reports name the inputs, and real ones are better.
 """
@@ -12,32 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from tflite_smart.converter import calibration
+from tflite_smart.converter.synthetic import RANGES, VOCABULARIES, synthetic_inputs
 
-RANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "standard normal": lambda noise: noise,
-    "0 to 1": lambda noise: np.clip(0.25 * noise + 0.5, 0, 1),
-    "0 to 255": lambda noise: np.clip(64 * noise + 128, 0, 255),
-    "decibels": lambda noise: 15 * noise - 30,
-}
-_FREE_DIMENSION = 16  # length given to an axis that the model leaves open, the first (the batch) excepted
 _SATURATED_DB = 100.0
-_TRUSTWORTHY_DB = 36.0  # what a fine copy of a model reaches where fidelity can be measured: more than anybody aims at
-_VOCABULARIES = (8, 2)  # token ids below the first exist in almost any embedding table, below the second in all that are worth one
-
-
-def synthetic_inputs(details: Sequence[Mapping], num_samples: int, seed: int = 0, vocabulary: int = _VOCABULARIES[0]) -> list[list[list[np.ndarray]]]:
-    """Made-up inputs, seeded: for every range a list of samples, each a list with one array per entry of `get_input_details()`.
-
-    Integer inputs are token ids or quantized values and get the same uniform noise in every range; a model without float inputs has one range.
-    """
-    rng = np.random.default_rng(seed)
-    has_float = any(np.issubdtype(detail["dtype"], np.floating) for detail in details)
-    ranges = list(RANGES.values()) if has_float else [lambda noise: noise]
-    noises = [[_noise(detail, rng, vocabulary) for detail in details] for _ in range(num_samples)]
-    return [
-        [[to_range(noise).astype(noise.dtype) if np.issubdtype(noise.dtype, np.floating) else noise for noise in sample] for sample in noises]
-        for to_range in ranges
-    ]
+_TRUSTWORTHY_DB = 30.0  # what a fine copy of a model reaches where fidelity can be measured: more than most aim at
 
 
 def output_snr_db(reference: Sequence[Sequence[np.ndarray]], candidate: Sequence[Sequence[np.ndarray]]) -> float:
@@ -86,7 +64,7 @@ class Probe:
         num_samples: how many synthetic samples in every range.
         open_reference: gives the interpreter of `model`; `open_interpreter` if None. Both run a model as its operators ask for, but the original of a comparison
             may itself be a compressed model, which must then be computed exactly.
-        rate: range name -> samples to range name -> a figure that is highest for the range to believe, or nothing; see `activity`.
+        rate: range name -> samples to range name -> a figure that is highest for the range to believe, or nothing; see `activity`. It is asked about noise, which drives all filters alike.
 
     Attributes:
         inputs_name: which inputs the figures are about; where activity decides, see `settle`. belief: why.
@@ -102,8 +80,8 @@ class Probe:
         if inputs:
             self._sets = {self.inputs_name: (inputs, _run(self._open_reference(model), inputs))}
             return
-        self._sets = self._synthetic(model, num_samples)
-        rates = rate({name: samples for name, (samples, _) in self._sets.items()}) if len(self._sets) > 1 else {}
+        self._sets, noise = self._synthetic(model, num_samples)
+        rates = rate(noise) if len(self._sets) > 1 else {}
         self.belief = Belief.ACTIVITY if rates else Belief.DISTURBANCE
         self._sets = dict(sorted(self._sets.items(), key=lambda entry: -rates.get(entry[0], 0.0)))
         if rates:
@@ -111,11 +89,11 @@ class Probe:
 
     def settle(self, fine_copy) -> None:
         """Settles for the inputs that keep the ReLUs busiest, unless even a fine copy of the model answers differently there, as a classifier does that is driven far beyond certainty; then for
-        the next. Where no inputs are better than that, or where disturbance decides, nothing changes."""
+        the next. Saturated outputs tell nothing either. Where no inputs are better than that, or where disturbance decides, nothing changes."""
         if self.belief is not Belief.ACTIVITY:
             return
         interpreter = self._open(fine_copy)
-        good = (name for name, (samples, reference) in self._sets.items() if output_snr_db(reference, _run(interpreter, samples)) >= _TRUSTWORTHY_DB)
+        good = (name for name, (samples, reference) in self._sets.items() if _TRUSTWORTHY_DB <= output_snr_db(reference, _run(interpreter, samples)) < _SATURATED_DB)
         self._believe(next(good, self.inputs_name))
 
     def outputs(self, model) -> list[list[np.ndarray]]:
@@ -139,39 +117,19 @@ class Probe:
     def _believe(self, name: str) -> None:
         self.inputs_name, self._sets = name, {name: self._sets[name]}
 
-    def _synthetic(self, model, num_samples: int) -> dict[str, tuple[list, list]]:
-        """Inputs and the original's outputs by range. A model that stops on token ids outside its table gets smaller ones."""
-        for vocabulary in _VOCABULARIES[:-1]:
+    def _synthetic(self, model, num_samples: int) -> tuple[dict[str, tuple[list, list]], dict[str, list]]:
+        """Inputs and the original's outputs by range, and noise by range. A model that stops on token ids outside its table gets smaller ones."""
+        for vocabulary in VOCABULARIES[:-1]:
             try:
                 return self._references(model, num_samples, vocabulary)
             except RuntimeError:
                 continue
-        return self._references(model, num_samples, _VOCABULARIES[-1])
+        return self._references(model, num_samples, VOCABULARIES[-1])
 
-    def _references(self, model, num_samples: int, vocabulary: int) -> dict[str, tuple[list, list]]:
+    def _references(self, model, num_samples: int, vocabulary: int) -> tuple[dict[str, tuple[list, list]], dict[str, list]]:
         interpreter = self._open_reference(model)
-        sets = synthetic_inputs(interpreter.get_input_details(), num_samples, vocabulary=vocabulary)
-        return {name: (samples, _run(interpreter, samples)) for name, samples in zip(RANGES, sets)}
-
-
-def _noise(detail: Mapping, rng: np.random.Generator, vocabulary: int) -> np.ndarray:
-    """One input: unit-variance noise in four octaves along every axis but the first and the last, or uniform integers."""
-    dtype = np.dtype(detail["dtype"])
-    signature = detail.get("shape_signature", detail["shape"])
-    shape = [int(n) if s != -1 or axis == 0 else _FREE_DIMENSION for axis, (n, s) in enumerate(zip(detail["shape"], signature))]
-    if dtype == np.bool_:
-        return rng.integers(0, 2, shape).astype(bool)
-    if not np.issubdtype(dtype, np.floating):
-        low, high = (0, vocabulary) if dtype.itemsize > 2 else (np.iinfo(dtype).min, np.iinfo(dtype).max + 1)
-        return rng.integers(low, high, shape).astype(dtype)
-    total = np.zeros(shape)
-    for octave in (1, 2, 4, 8):
-        inner = [-(-n // octave) for n in shape[1:-1]]
-        coarse = rng.standard_normal([*shape[:1], *inner, *shape[-1:]]) if len(shape) > 1 else rng.standard_normal(shape)
-        for axis in range(1, len(shape) - 1):
-            coarse = np.repeat(coarse, octave, axis).take(range(shape[axis]), axis)
-        total += octave * coarse
-    return (total / max(total.std(), 1e-9)).astype(dtype)
+        sets, noise = (synthetic_inputs(interpreter.get_input_details(), num_samples, vocabulary=vocabulary, scenes=scenes) for scenes in (True, False))
+        return {name: (samples, _run(interpreter, samples)) for name, samples in zip(RANGES, sets)}, dict(zip(RANGES, noise))
 
 
 def _run(interpreter, samples: list[list[np.ndarray]]) -> list[list[np.ndarray]]:

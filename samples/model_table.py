@@ -18,7 +18,7 @@ import tflite_smart as ts
 from tflite_smart import tables
 from tflite_smart.benchmark import BenchmarkSettings, benchmark
 from tflite_smart.converter import from_keras
-from tflite_smart.converter.probe import RANGES, synthetic_inputs
+from tflite_smart.converter.synthetic import RANGES, synthetic_inputs
 from tflite_smart.converter.verify import Comparer
 from tflite_smart.runner import Runner
 

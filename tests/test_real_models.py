@@ -8,7 +8,8 @@ import tflite_smart as ts
 from tests import cifar
 from tests.test_zoo import outputs
 from tflite_smart.converter import calibration, expand
-from tflite_smart.converter.probe import output_snr_db, synthetic_inputs
+from tflite_smart.converter.probe import output_snr_db
+from tflite_smart.converter.synthetic import synthetic_inputs
 
 MODELS = ["cifar10_resnet56.keras", "mlperf_tiny_ad01.h5", "mlperf_tiny_ad01_fp32.tflite", "mlperf_tiny_kws_ref_model_float32.tflite",
           "mlperf_tiny_pretrainedResnet.h5", "mlperf_tiny_pretrainedResnet.tflite", "mlperf_tiny_str_ww_ref_model.h5", "mlperf_tiny_vww_96.h5",

@@ -10,7 +10,7 @@ import tflite_smart as ts
 from tests import zoo
 from tflite_smart.converter import calibration, expand
 from tflite_smart.converter.model_editor import Model, shape
-from tflite_smart.converter.probe import synthetic_inputs
+from tflite_smart.converter.synthetic import synthetic_inputs
 
 pytest.importorskip("tensorflow", reason="TensorFlow builds and converts the models of the zoo")
 

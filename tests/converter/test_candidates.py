@@ -10,7 +10,8 @@ from tflite_smart.converter import sensitivity
 from tflite_smart.converter.activity import undecided_bits
 from tflite_smart.converter.candidates import Candidates
 from tflite_smart.converter.convert import convert
-from tflite_smart.converter.probe import RANGES, Belief, Probe, synthetic_inputs
+from tflite_smart.converter.probe import Belief, Probe
+from tflite_smart.converter.synthetic import RANGES, synthetic_inputs
 from tflite_smart.converter.recipe import SmartConfig
 from tflite_smart.converter.search import Search, open_interpreter
 

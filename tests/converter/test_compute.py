@@ -15,7 +15,8 @@ from tflite_smart.converter.convert import convert
 from tflite_smart.converter.expand import expand
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.passes.base import read_options
-from tflite_smart.converter.probe import RANGES, output_snr_db, synthetic_inputs
+from tflite_smart.converter.probe import output_snr_db
+from tflite_smart.converter.synthetic import RANGES, synthetic_inputs
 
 INT8 = {"compute": "int8"}
 

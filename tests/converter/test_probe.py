@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tflite_smart.converter.budget_search import search_budget
-from tflite_smart.converter.probe import Belief, Probe, output_snr_db, synthetic_inputs
+from tflite_smart.converter.probe import Belief, Probe, output_snr_db
+from tflite_smart.converter.synthetic import synthetic_inputs
 
 SEED = 11
 
@@ -146,3 +147,31 @@ def test_synthetic_inputs():
     assert 0 <= sets[1][0][0].min() and sets[1][0][0].max() <= 1 and sets[2][0][0].max() > 100
     again = synthetic_inputs(details, num_samples=2)
     assert np.array_equal(again[2][1][0], sets[2][1][0])
+
+
+def test_scenes_are_areas_with_edges():
+    """Neighbours nearly equal in most places and far apart in a few, unlike noise of the same power; grey on the whole."""
+    details = [detail((1, 64, 64, 3))]
+    scene, noise = (np.concatenate([sample[0] for sample in synthetic_inputs(details, 8, scenes=scenes)[0]]) for scenes in (True, False))
+    steps = {name: np.abs(np.diff(images, axis=1)) for name, images in (("scene", scene), ("noise", noise))}
+    assert np.median(steps["scene"]) < 0.05 < 0.1 < np.median(steps["noise"])
+    assert np.percentile(steps["scene"], 97) > 0.5
+    correlation = {name: np.corrcoef(images.reshape(-1, 3).T)[0, 1] for name, images in (("scene", scene), ("noise", noise))}
+    assert 0.7 < correlation["scene"] < 0.98 and abs(correlation["noise"]) < 0.3
+    assert len(synthetic_inputs([detail((1, 49, 10, 1))], 1)[0][0]) == 1, "spectra are too narrow for images and stay noise"
+
+
+def test_ranges_are_rated_on_noise():
+    """Scenes in the range 0 to 1 keep ReLUs as busy as wilder ones do."""
+
+    class Image(Linear):
+        def get_input_details(self):
+            return [detail((1, 32, 32, 3))]
+
+        def invoke(self):
+            self.y = self.x.reshape(1, -1)[:, : len(self.matrix)] @ self.matrix
+
+    rated = {}
+    probe = Probe(Image, np.random.default_rng(SEED).standard_normal((64, 8)), rate=lambda sets: rated.update(sets) or {"0 to 1": 1.0})
+    noise, scenes = rated["0 to 1"], probe._sets["0 to 1"][0]
+    assert len(noise) == len(scenes) and np.median(np.abs(np.diff(noise[0][0], axis=1))) > 4 * np.median(np.abs(np.diff(scenes[0][0], axis=1)))
