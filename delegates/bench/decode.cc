@@ -94,28 +94,30 @@ double Fastest(Function function) {
   return best;
 }
 
-// The workload as a weight of two equal tiles: one channel panel each.
-struct TwoTiles {
+constexpr uint32_t kTiles = kMaxSideBySide;
+
+// The workload as a weight of equal tiles: one channel panel each.
+struct EqualTiles {
   std::vector<uint8_t> bytes;
-  uint32_t index[3] = {};
+  uint32_t index[kTiles + 1] = {};
   PackedWeight weight = {};
   size_t tile_ids;
 
-  explicit TwoTiles(const Workload& w) : tile_ids(w.ids.size()) {
+  explicit EqualTiles(const Workload& w) : tile_ids(w.ids.size()) {
     std::vector<uint8_t> tile(EncodeBound(w.settings, tile_ids));
     uint64_t size = 0;
     const Status status = EncodeTile(w.settings, w.ids.data(), tile_ids, tile.data(), &size);
     if (!status.ok()) std::printf("%s\n", status.message), std::exit(1);
-    bytes.resize(kHeaderBytes + 2 * size + kPaddingBytes);
-    std::memcpy(bytes.data() + kHeaderBytes, tile.data(), size);
-    std::memcpy(bytes.data() + kHeaderBytes + size, tile.data(), size);
-    index[1] = static_cast<uint32_t>(size);
-    index[2] = static_cast<uint32_t>(2 * size);
+    bytes.resize(kHeaderBytes + kTiles * size + kPaddingBytes);
+    for (uint32_t t = 0; t < kTiles; ++t) {
+      std::memcpy(bytes.data() + kHeaderBytes + t * size, tile.data(), size);
+      index[t + 1] = static_cast<uint32_t>((t + 1) * size);
+    }
     weight.codec = w.settings.codec;
-    weight.num_channels = 2 * kLanes;
+    weight.num_channels = kTiles * kLanes;
     weight.channel_elements = static_cast<uint32_t>(tile_ids / kLanes);
     weight.panels_per_tile = 1;
-    weight.num_panels = weight.num_tiles = 2;
+    weight.num_panels = weight.num_tiles = kTiles;
     weight.tile_index = index;
     weight.payload = bytes.data() + kHeaderBytes;
     weight.coding.raw_bits = w.settings.raw_bits;
@@ -129,25 +131,30 @@ struct TwoTiles {
 };
 
 void Report(const Workload& w) {
-  TwoTiles tiles(w);
-  std::vector<int8_t> a(tiles.tile_ids), b(tiles.tile_ids);
+  EqualTiles tiles(w);
+  std::vector<int8_t> decoded[kTiles];
+  for (auto& ids : decoded) ids.resize(tiles.tile_ids);
   std::vector<uint8_t> scratch(EncodeBound(w.settings, tiles.tile_ids));
   std::printf("%-28s %7.3f %7.3f", w.name, w.entropy_bits, tiles.bits());
   for (int i = 0; AvailableIsa(i) != nullptr; ++i) {
     ForceIsa(AvailableIsa(i)->name);
     Status status;
-    const double one = Fastest([&] { status = DecodeTile(tiles.weight, 0, a.data()); });
-    const bool good = status.ok() && a == w.ids;
-    const double two = Fastest([&] {
-      TileDecoder x, y;
-      x.Start(tiles.weight, 0);
-      y.Start(tiles.weight, 1);
-      TileDecoder* const both[2] = {&x, &y};
-      int8_t* const ids[2] = {a.data(), b.data()};
-      status = TileDecoder::NextSideBySide(both, 2, x.rows_left(), ids);
-      if (status.ok()) status = y.Finish();
+    const double one = Fastest([&] { status = DecodeTile(tiles.weight, 0, decoded[0].data()); });
+    bool good = status.ok() && decoded[0] == w.ids;
+    const double all = Fastest([&] {
+      TileDecoder decoders[kTiles];
+      TileDecoder* pointers[kTiles];
+      int8_t* ids[kTiles];
+      for (uint32_t t = 0; t < kTiles; ++t) {
+        decoders[t].Start(tiles.weight, t);
+        pointers[t] = &decoders[t];
+        ids[t] = decoded[t].data();
+      }
+      status = TileDecoder::NextSideBySide(pointers, kTiles, decoders[0].rows_left(), ids);
+      if (status.ok()) status = decoders[kTiles - 1].Finish();
     });
-    std::printf("  %7.2f %7.2f%s", tiles.tile_ids / one * 1e-9, 2 * tiles.tile_ids / two * 1e-9, good && status.ok() && b == w.ids ? "" : " WRONG");
+    for (const auto& ids : decoded) good &= status.ok() && ids == w.ids;
+    std::printf("  %7.2f %7.2f%s", tiles.tile_ids / one * 1e-9, kTiles * tiles.tile_ids / all * 1e-9, good ? "" : " WRONG");
   }
   uint64_t size;
   const double encode = Fastest([&] { EncodeTile(w.settings, w.ids.data(), w.ids.size(), scratch.data(), &size); });
@@ -170,9 +177,9 @@ void ReportDependent(const std::vector<int8_t>& ids) {
 
 int main(int argc, char** argv) {
   const size_t count = (argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 65536) / kLanes * kLanes;
-  std::printf("%zu ids per tile. 10^9 ids/s: for each instruction set one tile at a time, two at a time; last the encoder.\n", count);
+  std::printf("%zu ids per tile. 10^9 ids/s: for each instruction set one tile at a time, %u side by side; last the encoder.\n", count, kTiles);
   std::printf("%-28s %7s %7s", "workload", "entropy", "coded");
-  for (int i = 0; AvailableIsa(i) != nullptr; ++i) std::printf("  %7s %7s", AvailableIsa(i)->name, "x 2");
+  for (int i = 0; AvailableIsa(i) != nullptr; ++i) std::printf("  %7s %7s", AvailableIsa(i)->name, "x 4");
   std::printf("  %7s\n", "encode");
   Report({"raw", {Codec::kRaw, 0, 0, 0, false, {}}, Gaussian(count, 8), Entropy(Gaussian(count, 8))});
   Report(BitpackWorkload("bitpack 2 bits", Gaussian(count, 1), 2, false));

@@ -25,6 +25,7 @@ struct alignas(64) Scratch {
   int8_t window_ids[2][9 * kWinogradMaxChannels * 32];
   float inputs[16 * kWinogradTiles * kWinogradPiece];
   float products[16 * kWinogradTiles * 32];
+  uint8_t rest[1 << 18];  // nor these, but integer layers: kernels/int8_parts.h
 };
 
 // Safe to share between threads.

@@ -34,9 +34,39 @@ struct Avx2 {
     return _mm256_cmpeq_epi8(_mm256_and_si256(bytes, lane_bit), lane_bit);
   }
 
-  static TFS_INLINE __m256i AppendPlane(__m256i codes, uint32_t plane) {
-    return _mm256_sub_epi8(_mm256_add_epi8(codes, codes), FromPlane(plane));
+  template <int num_planes>
+  static TFS_INLINE __m256i Codes(const uint8_t* planes) {
+    __m256i codes = _mm256_setzero_si256();
+    for (int bit = num_planes - 1; bit >= 0; --bit) codes = _mm256_sub_epi8(_mm256_add_epi8(codes, codes), FromPlane(LoadPlane(planes + 4 * bit)));
+    return codes;
   }
+
+  static TFS_INLINE void Interleave(__m256i even, __m256i odd, __m256i* low, __m256i* high) {
+    const __m256i byte = _mm256_set1_epi16(255);
+    *low = Select(byte, even, _mm256_slli_epi16(odd, 8));
+    *high = Select(byte, _mm256_srli_epi16(even, 8), odd);
+  }
+
+  // What follows for a bucket's own symbol and for its alias is looked up side by side, then chosen: that takes the least time.
+  struct Slots {
+    __m256i divider, own_rank, alias_rank, own_frequency, alias_frequency, own_id, alias_id;
+
+    TFS_INLINE explicit Slots(const Coding& coding)
+        : divider(Broadcast(coding.tables.divider)),
+          own_rank(Broadcast(coding.tables.own_rank)),
+          alias_rank(Broadcast(coding.tables.alias_rank)),
+          own_frequency(Broadcast(coding.tables.frequency)),
+          alias_frequency(_mm256_shuffle_epi8(own_frequency, Broadcast(coding.tables.alias))),
+          own_id(Broadcast(FirstIds(coding, nullptr).id)),
+          alias_id(Broadcast(FirstIds(coding, coding.tables.alias).id)) {}
+
+    TFS_INLINE Symbol Find(__m256i low) const {
+      const __m256i nibble = _mm256_set1_epi8(15), bucket = _mm256_and_si256(_mm256_srli_epi16(low, 4), nibble), position = _mm256_and_si256(low, nibble);
+      const __m256i own = _mm256_cmpgt_epi8(_mm256_shuffle_epi8(divider, bucket), position);
+      const auto chosen = [&](__m256i yes, __m256i no) { return Select(own, _mm256_shuffle_epi8(yes, bucket), _mm256_shuffle_epi8(no, bucket)); };
+      return {chosen(own_frequency, alias_frequency), _mm256_add_epi8(position, chosen(own_rank, alias_rank)), chosen(own_id, alias_id)};
+    }
+  };
 
   static TFS_INLINE Condition Equal(__m256i a, __m256i b) { return _mm256_cmpeq_epi8(a, b); }
   static TFS_INLINE __m256i Choose(Condition condition, __m256i yes, __m256i no) { return Select(condition, yes, no); }

@@ -1,5 +1,5 @@
-// AVX-512 (F, BW, VL, VBMI, VBMI2: Ice Lake, Zen 4 and later): planes are mask registers as they lie in memory, and vpexpandb hands
-// out the stream's bytes. No branch depends on the data.
+// AVX-512 (F, BW, VL, VBMI, VBMI2, GFNI: Ice Lake, Zen 4 and later): one instruction transposes the bits of up to eight planes, and vpexpandb hands out the
+// stream's bytes. No branch depends on the data.
 #include "kernels/decode_x86-inl.h"
 
 namespace tflite_smart {
@@ -13,10 +13,49 @@ struct Avx512 {
   static TFS_INLINE uint32_t Mask(Condition condition) { return condition; }
   static TFS_INLINE __m256i Choose(Condition condition, __m256i yes, __m256i no) { return _mm256_mask_mov_epi8(no, condition, yes); }
 
-  static TFS_INLINE __m256i AppendPlane(__m256i codes, uint32_t plane) {
-    codes = _mm256_add_epi8(codes, codes);
-    return _mm256_mask_sub_epi8(codes, plane, codes, _mm256_set1_epi8(-1));
+  // Byte i of every 8 becomes line 7 - i of a matrix of 8 x 8 bits, which is multiplied by the unit vectors: byte k gets bit k of all lines.
+  template <int num_planes>
+  static TFS_INLINE __m256i Codes(const uint8_t* planes) {
+    if (num_planes == 0) return _mm256_setzero_si256();
+    constexpr int64_t kUnits = static_cast<int64_t>(0x8040201008040201), kFirst = 0x0004080c1014181c, kNext = 0x0101010101010101;
+    constexpr uint32_t kUsed = 0x01010101u * (0xff & 0xff << (8 - num_planes));  // no plane: 0
+    const __m256i byte_of_plane = _mm256_setr_epi64x(kFirst, kFirst + kNext, kFirst + 2 * kNext, kFirst + 3 * kNext);
+    const __m256i lines = _mm256_maskz_permutexvar_epi8(kUsed, byte_of_plane, LoadIds(planes));
+    return _mm256_gf2p8affine_epi64_epi8(_mm256_set1_epi64x(kUnits), lines, 0);
   }
+
+  // What follows waits for `high`: two fast instructions take less time than a permutation.
+  static TFS_INLINE void Interleave(__m256i even, __m256i odd, __m256i* low, __m256i* high) {
+    const __m256i low_bytes = _mm256_set_epi8(62, 30, 60, 28, 58, 26, 56, 24, 54, 22, 52, 20, 50, 18, 48, 16, 46, 14, 44, 12, 42, 10, 40, 8, 38, 6, 36, 4, 34, 2, 32, 0);
+    *low = _mm256_permutex2var_epi8(even, low_bytes, odd);
+    *high = _mm256_ternarylogic_epi32(_mm256_set1_epi16(255), _mm256_srli_epi16(even, 8), odd, 0xca);
+  }
+
+  // Tables of 32 entries, the aliases' first: one look-up each, but one that must wait for the comparison. A look-up takes the lowest five bits.
+  struct Slots {
+    __m256i divider, frequency, rank, first_id;
+
+    static TFS_INLINE __m256i Join(const uint8_t* alias, const uint8_t* own) {
+      return _mm256_set_m128i(_mm_load_si128(reinterpret_cast<const __m128i*>(own)), _mm_load_si128(reinterpret_cast<const __m128i*>(alias)));
+    }
+
+    TFS_INLINE explicit Slots(const Coding& coding) {
+      const AliasTables& t = coding.tables;
+      divider = Join(t.divider, t.divider);
+      const __m256i alias = _mm256_set_m128i(_mm_set_epi8(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm_load_si128(reinterpret_cast<const __m128i*>(t.alias)));
+      frequency = _mm256_permutexvar_epi8(alias, Join(t.frequency, t.frequency));
+      rank = Join(t.alias_rank, t.own_rank);
+      first_id = Join(FirstIds(coding, t.alias).id, FirstIds(coding, nullptr).id);
+    }
+
+    TFS_INLINE Symbol Find(__m256i low) const {
+      const __m256i nibble = _mm256_set1_epi8(15), bucket = _mm256_srli_epi16(low, 4), position = _mm256_and_si256(low, nibble);
+      const __m256i own = _mm256_cmpgt_epi8(_mm256_permutexvar_epi8(bucket, divider), position);
+      const __m256i entry = _mm256_ternarylogic_epi32(nibble, bucket, own, 0xca);  // nibble ? bucket : own
+      return {_mm256_permutexvar_epi8(entry, frequency), _mm256_add_epi8(position, _mm256_permutexvar_epi8(entry, rank)),
+              _mm256_permutexvar_epi8(entry, first_id)};
+    }
+  };
 
   static TFS_INLINE __m256i ExpandUp(__m256i into, Condition condition, const uint8_t* p) {
     return _mm256_mask_expand_epi8(into, condition, LoadIds(p));

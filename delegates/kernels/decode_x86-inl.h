@@ -4,9 +4,8 @@
 // * 32 lanes are 32 bytes: codes, symbols and ids are one register; the rANS states are two, the plane of low bytes (the slots) and
 //   the plane of high bytes (the quotients). A refilled lane then is `high = low, low = next byte`: two blends.
 // * Every table look-up is one byte shuffle.
-// * Latency decides, as a row of rANS can't start before the last one has ended. So what follows for a bucket's own symbol and for
-//   its alias is looked up side by side, then chosen. Two tiles in one loop (RansPair) fill the gaps that remain; with
-//   32 registers four (RansFour).
+// * Latency decides for a single tile, as a row of rANS can't start before the last one has ended. Two tiles in one loop (RansPair) fill the gaps; with
+//   32 registers four (RansFour), and then the number of instructions decides.
 // * 256 bits even on AVX-512: the instructions that hand out bytes have a longer latency on 512-bit registers.
 #ifndef TFLITE_SMART_KERNELS_DECODE_X86_INL_H_
 #define TFLITE_SMART_KERNELS_DECODE_X86_INL_H_
@@ -22,7 +21,9 @@ namespace {  // one copy per file, compiled with that file's flags: see isa.h
 // What Ops must have:
 //   Condition: one truth value a lane, as the instruction set likes it
 //   FromPlane(plane), Equal(a, b): make one;  Mask(condition): lane j as bit j;  Choose(condition, yes, no)
-//   AppendPlane(codes, plane): 2 * codes + bit j of the plane in lane j
+//   Codes<num_planes>(planes): sum of bit j of planes[b] << b in lane j; at most 32 bytes from `planes` are read
+//   Interleave(even, odd, &low, &high): of 16-bit words for the lanes at even bytes and for those at odd bytes, the planes of low and of high bytes
+//   Slots(coding): what stays the same through a tile, with Find(low), which tells what a state's low byte means, see Symbol
 //   ExpandUp(into, condition, p): lanes where it holds, ascending, get p[0], p[1], ...; at most 32 bytes from p are read
 //   ExpandDown(into, condition, p): the same with p[-1], p[-2], ...
 
@@ -46,11 +47,22 @@ TFS_INLINE __m256i Broadcast(const uint8_t* table) {
 
 TFS_INLINE __m256i Select(__m256i condition, __m256i yes, __m256i no) { return _mm256_blendv_epi8(no, yes, condition); }
 
-template <class Ops, int num_planes>
-TFS_INLINE __m256i AppendPlanes(__m256i codes, const uint8_t* planes) {
-  for (int bit = num_planes - 1; bit >= 0; --bit) codes = Ops::AppendPlane(codes, LoadPlane(planes + 4 * bit));
-  return codes;
-}
+// What the slot of a lane says.
+struct Symbol {
+  __m256i frequency, rank;
+  __m256i first_id;  // id of this symbol if all raw bits are 0
+};
+
+TFS_INLINE uint8_t FirstId(const Coding& coding, uint8_t symbol) { return static_cast<uint8_t>((symbol << coding.raw_bits) + coding.base); }
+
+// first_id of the symbols `table[0]` to `table[15]`, or of symbol 0 to 15.
+struct FirstIds {
+  alignas(16) uint8_t id[kSymbols];
+
+  TFS_INLINE FirstIds(const Coding& coding, const uint8_t* table) {
+    for (uint8_t s = 0; s < kSymbols; ++s) id[s] = FirstId(coding, table == nullptr ? s : table[s]);
+  }
+};
 
 template <class Ops>
 TFS_INLINE __m256i Escape(__m256i ids, typename Ops::Condition escaped, const TileState& state, size_t* escapes_read) {
@@ -68,7 +80,7 @@ struct X86 {
       const uint8_t* planes = state->planes;
       size_t escapes_read = state->escapes_read;
       for (; rows > 0; --rows, ids += kLanes, planes += 4 * raw_bits) {
-        const __m256i codes = AppendPlanes<Ops, raw_bits>(_mm256_setzero_si256(), planes);
+        const __m256i codes = Ops::template Codes<raw_bits>(planes);
         __m256i row = _mm256_add_epi8(codes, base);
         if (has_escape) row = Escape<Ops>(row, Ops::Equal(codes, escape), *state, &escapes_read);
         StoreIds(row, ids);
@@ -76,21 +88,6 @@ struct X86 {
       state->planes = planes;
       state->escapes_read = escapes_read;
     }
-  };
-
-  // What stays the same through a tile.
-  struct Tables {
-    __m256i divider, alias, own_rank, alias_rank, own_frequency, alias_frequency, base, escape;
-
-    TFS_INLINE explicit Tables(const Coding& coding)
-        : divider(Broadcast(coding.tables.divider)),
-          alias(Broadcast(coding.tables.alias)),
-          own_rank(Broadcast(coding.tables.own_rank)),
-          alias_rank(Broadcast(coding.tables.alias_rank)),
-          own_frequency(Broadcast(coding.tables.frequency)),
-          alias_frequency(_mm256_shuffle_epi8(own_frequency, alias)),
-          base(_mm256_set1_epi8(coding.base)),
-          escape(_mm256_set1_epi8(static_cast<char>(coding.escape))) {}
   };
 
   // What changes from row to row.
@@ -118,34 +115,35 @@ struct X86 {
     }
   };
 
+  // What stays the same through a tile.
+  struct Tables {
+    typename Ops::Slots slots;
+    __m256i escape;
+
+    TFS_INLINE explicit Tables(const Coding& coding) : slots(coding), escape(_mm256_set1_epi8(static_cast<char>(FirstId(coding, coding.escape)))) {}
+  };
+
   template <int raw_bits, bool has_escape>
   static TFS_INLINE void RansRow(const Tables& t, const TileState& state, Lanes* lanes, int8_t* ids) {
-    const __m256i nibble = _mm256_set1_epi8(15), byte = _mm256_set1_epi16(255);
-    const __m256i bucket = _mm256_and_si256(_mm256_srli_epi16(lanes->low, 4), nibble);
-    const __m256i position = _mm256_and_si256(lanes->low, nibble);
-    const __m256i own = _mm256_cmpgt_epi8(_mm256_shuffle_epi8(t.divider, bucket), position);
-    const __m256i f = Select(own, _mm256_shuffle_epi8(t.own_frequency, bucket), _mm256_shuffle_epi8(t.alias_frequency, bucket));
-    const __m256i shift = Select(own, _mm256_shuffle_epi8(t.own_rank, bucket), _mm256_shuffle_epi8(t.alias_rank, bucket));
-    const __m256i rank = _mm256_add_epi8(position, shift);
+    const Symbol symbol = t.slots.Find(lanes->low);
 
-    // x = f * high + rank, in 16 bits for the lanes at even bytes and for those at odd bytes.
-    const __m256i q = lanes->high;
+    // x = frequency * high + rank, in 16 bits for the lanes at even bytes and for those at odd bytes.
+    const __m256i byte = _mm256_set1_epi16(255), f = symbol.frequency, q = lanes->high;
     const __m256i even = _mm256_add_epi16(_mm256_mullo_epi16(_mm256_and_si256(f, byte), _mm256_and_si256(q, byte)),
-                                          _mm256_and_si256(rank, byte));
+                                          _mm256_and_si256(symbol.rank, byte));
     const __m256i odd = _mm256_add_epi16(_mm256_mullo_epi16(_mm256_srli_epi16(f, 8), _mm256_srli_epi16(q, 8)),
-                                         _mm256_srli_epi16(rank, 8));
-    const __m256i low = Select(byte, even, _mm256_slli_epi16(odd, 8));
-    const __m256i high = Select(byte, _mm256_srli_epi16(even, 8), odd);
+                                         _mm256_srli_epi16(symbol.rank, 8));
+    __m256i low, high;
+    Ops::Interleave(even, odd, &low, &high);
 
     const typename Ops::Condition refill = Ops::Equal(high, _mm256_setzero_si256());
     lanes->low = Ops::ExpandUp(low, refill, state.stream + Clamp(lanes->stream_read, state.stream_bytes));
     lanes->high = Ops::Choose(refill, low, high);
     lanes->stream_read += Count(Ops::Mask(refill));
 
-    const __m256i symbol = Select(own, bucket, _mm256_shuffle_epi8(t.alias, bucket));
-    __m256i row = _mm256_add_epi8(AppendPlanes<Ops, raw_bits>(symbol, lanes->planes), t.base);
+    __m256i row = _mm256_add_epi8(symbol.first_id, Ops::template Codes<raw_bits>(lanes->planes));
     lanes->planes += 4 * raw_bits;
-    if (has_escape) row = Escape<Ops>(row, Ops::Equal(symbol, t.escape), state, &lanes->escapes_read);
+    if (has_escape) row = Escape<Ops>(row, Ops::Equal(symbol.first_id, t.escape), state, &lanes->escapes_read);
     StoreIds(row, ids);
   }
 
@@ -215,7 +213,7 @@ struct X86 {
     __m256i state = LoadIds(states);
     for (; rows > 0; --rows, ids += kLanes) {
       const __m256i row = LoadIds(ids);
-      StoreIds(_mm256_add_epi8(_mm256_add_epi8(row, row), _mm256_and_si256(state, one)), ids);
+      StoreIds(_mm256_or_si256(_mm256_add_epi8(row, row), _mm256_and_si256(state, one)), ids);
       state = _mm256_shuffle_epi8(next, _mm256_or_si256(state, _mm256_slli_epi16(_mm256_and_si256(row, one), 3)));
     }
     StoreIds(state, states);

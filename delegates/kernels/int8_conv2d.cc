@@ -70,7 +70,8 @@ Int8Method GemmMethod(const Int8Layer& layer) {
 // As many panels at a time as fit the scratch.
 Status RunWholePanels(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
   const uint32_t groups = method.runs.all_groups();
-  const uint32_t most = std::min(kInt8BatchGroups / groups, kInt8BatchPanels);
+  const uint32_t side_by_side = std::min(kInt8MostGroups / groups, kMaxSideBySide);
+  const uint32_t most = std::min(std::max(kInt8BatchGroups / groups, side_by_side), kInt8BatchPanels);
   Int8Input input(layer, false, scratch);
   Int8TaskPanels panels;
   TFS_RETURN_IF_ERROR(panels.Start(*layer.weight, task, scratch));

@@ -57,11 +57,11 @@ struct Cpu {
 
   Cpu() {
     constexpr unsigned kFma = 1u << 12, kPopcnt = 1u << 23, kBmi = 1u << 3, kAvx2 = 1u << 5, kBmi2 = 1u << 8, kLzcnt = 1u << 5;
-    constexpr unsigned kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31, kVbmi = 1u << 1, kVbmi2 = 1u << 6, kVnni = 1u << 11;
+    constexpr unsigned kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31, kVbmi = 1u << 1, kVbmi2 = 1u << 6, kGfni = 1u << 8, kVnni = 1u << 11;
     const Leaf leaf1(1), leaf7(7), extended(0x80000001);
     const unsigned saved = SavedRegisters(leaf1.ecx);
     avx2 = HasBits(saved, 0x06) && HasBits(leaf1.ecx, kFma | kPopcnt) && HasBits(leaf7.ebx, kBmi | kAvx2 | kBmi2) && HasBits(extended.ecx, kLzcnt);
-    avx512 = avx2 && HasBits(saved, 0xe6) && HasBits(leaf7.ebx, kF | kDq | kBw | kVl) && HasBits(leaf7.ecx, kVbmi | kVbmi2 | kVnni);
+    avx512 = avx2 && HasBits(saved, 0xe6) && HasBits(leaf7.ebx, kF | kDq | kBw | kVl) && HasBits(leaf7.ecx, kVbmi | kVbmi2 | kGfni | kVnni);
   }
 };
 const Cpu cpu;  // made when the library is loaded; asked once, as every CPUID takes microseconds under a hypervisor
