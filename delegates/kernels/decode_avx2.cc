@@ -57,8 +57,8 @@ struct Avx2 {
           alias_rank(Broadcast(coding.tables.alias_rank)),
           own_frequency(Broadcast(coding.tables.frequency)),
           alias_frequency(_mm256_shuffle_epi8(own_frequency, Broadcast(coding.tables.alias))),
-          own_id(Broadcast(FirstIds(coding, nullptr).id)),
-          alias_id(Broadcast(FirstIds(coding, coding.tables.alias).id)) {}
+          own_id(_mm256_broadcastsi128_si256(FirstIds(coding, AllSymbols()))),
+          alias_id(_mm256_broadcastsi128_si256(FirstIds(coding, LoadTable(coding.tables.alias)))) {}
 
     TFS_INLINE Symbol Find(__m256i low) const {
       const __m256i nibble = _mm256_set1_epi8(15), bucket = _mm256_and_si256(_mm256_srli_epi16(low, 4), nibble), position = _mm256_and_si256(low, nibble);

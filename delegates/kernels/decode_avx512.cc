@@ -35,17 +35,13 @@ struct Avx512 {
   struct Slots {
     __m256i divider, frequency, rank, first_id;
 
-    static TFS_INLINE __m256i Join(const uint8_t* alias, const uint8_t* own) {
-      return _mm256_set_m128i(_mm_load_si128(reinterpret_cast<const __m128i*>(own)), _mm_load_si128(reinterpret_cast<const __m128i*>(alias)));
-    }
-
     TFS_INLINE explicit Slots(const Coding& coding) {
       const AliasTables& t = coding.tables;
-      divider = Join(t.divider, t.divider);
-      const __m256i alias = _mm256_set_m128i(_mm_set_epi8(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm_load_si128(reinterpret_cast<const __m128i*>(t.alias)));
-      frequency = _mm256_permutexvar_epi8(alias, Join(t.frequency, t.frequency));
-      rank = Join(t.alias_rank, t.own_rank);
-      first_id = Join(FirstIds(coding, t.alias).id, FirstIds(coding, nullptr).id);
+      const __m128i alias = LoadTable(t.alias);
+      divider = Broadcast(t.divider);
+      frequency = _mm256_permutexvar_epi8(_mm256_set_m128i(AllSymbols(), alias), Broadcast(t.frequency));
+      rank = _mm256_set_m128i(LoadTable(t.own_rank), LoadTable(t.alias_rank));
+      first_id = _mm256_set_m128i(FirstIds(coding, AllSymbols()), FirstIds(coding, alias));
     }
 
     TFS_INLINE Symbol Find(__m256i low) const {

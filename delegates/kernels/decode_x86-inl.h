@@ -40,9 +40,11 @@ TFS_INLINE size_t Count(uint32_t mask) { return static_cast<size_t>(_mm_popcnt_u
 TFS_INLINE __m256i LoadIds(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 TFS_INLINE void StoreIds(__m256i ids, void* p) { _mm256_storeu_si256(static_cast<__m256i*>(p), ids); }
 
+TFS_INLINE __m128i LoadTable(const uint8_t* table) { return _mm_load_si128(reinterpret_cast<const __m128i*>(table)); }
+
 // The sixteen entries of a table in both halves of a register.
 TFS_INLINE __m256i Broadcast(const uint8_t* table) {
-  return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
+  return _mm256_broadcastsi128_si256(LoadTable(table));
 }
 
 TFS_INLINE __m256i Select(__m256i condition, __m256i yes, __m256i no) { return _mm256_blendv_epi8(no, yes, condition); }
@@ -53,16 +55,12 @@ struct Symbol {
   __m256i first_id;  // id of this symbol if all raw bits are 0
 };
 
-TFS_INLINE uint8_t FirstId(const Coding& coding, uint8_t symbol) { return static_cast<uint8_t>((symbol << coding.raw_bits) + coding.base); }
+// first_id of sixteen symbols. Shifted 16-bit words are shifted bytes here, as no bit leaves its byte: symbols are below 16 and raw bits at most 4.
+TFS_INLINE __m128i FirstIds(const Coding& coding, __m128i symbols) {
+  return _mm_add_epi8(_mm_sll_epi16(symbols, _mm_cvtsi32_si128(coding.raw_bits)), _mm_set1_epi8(coding.base));
+}
 
-// first_id of the symbols `table[0]` to `table[15]`, or of symbol 0 to 15.
-struct FirstIds {
-  alignas(16) uint8_t id[kSymbols];
-
-  TFS_INLINE FirstIds(const Coding& coding, const uint8_t* table) {
-    for (uint8_t s = 0; s < kSymbols; ++s) id[s] = FirstId(coding, table == nullptr ? s : table[s]);
-  }
-};
+TFS_INLINE __m128i AllSymbols() { return _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
 
 template <class Ops>
 TFS_INLINE __m256i Escape(__m256i ids, typename Ops::Condition escaped, const TileState& state, size_t* escapes_read) {
@@ -120,7 +118,8 @@ struct X86 {
     typename Ops::Slots slots;
     __m256i escape;
 
-    TFS_INLINE explicit Tables(const Coding& coding) : slots(coding), escape(_mm256_set1_epi8(static_cast<char>(FirstId(coding, coding.escape)))) {}
+    TFS_INLINE explicit Tables(const Coding& coding)
+        : slots(coding), escape(_mm256_broadcastb_epi8(FirstIds(coding, _mm_set1_epi8(static_cast<char>(coding.escape))))) {}
   };
 
   template <int raw_bits, bool has_escape>

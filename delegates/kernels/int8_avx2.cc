@@ -150,23 +150,11 @@ void WidenRange(const float* x, size_t count, float* range) {
   }
 }
 
-void PackPanel(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) {
-  const Vec ones = {_mm256_set1_epi16(1)};
-  for (int block = 0; block < 2; ++block) {
-    Vec sum[2] = {Vec::Load(sums + block * 16), Vec::Load(sums + block * 16 + 8)};
-    for (size_t g = 0; g < groups; ++g) {
-      const Pair pair = Pair::Load(ids + g * 64 + block * 16, ids + g * 64 + 32 + block * 16);
-      for (int v = 0; v < 2; ++v) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + g * kInt8GroupBytes + block * 64 + v * 32), pair.Part(v).v);
-        sum[v] = Dot(sum[v], ones, pair.Part(v));
-      }
-    }
-    sum[0].Store(sums + block * 16);
-    sum[1].Store(sums + block * 16 + 8);
-  }
+inline void LoadDwords(const int8_t* ids, Vec (&b)[Vec::kBlockVecs]) {
+  const Pair pair = Pair::Load(ids, ids + 32);
+  b[0] = pair.Part(0);
+  b[1] = pair.Part(1);
 }
-
-void PackLanes(const int8_t* ids, size_t pairs, uint8_t* to, int32_t* sums) { PackPanel(ids, pairs, to, sums); }
 
 }  // namespace
 }  // namespace tflite_smart

@@ -29,6 +29,21 @@ inline Vec Broadcast(const void* dword) {
   return {_mm512_set1_epi32(x)};
 }
 
+// Four rows of 32 ids are two registers.
+struct DwordOrder {
+  alignas(64) uint8_t index[2][64];
+
+  constexpr DwordOrder() : index() {
+    for (int i = 0; i < 128; ++i) index[i / 64][i % 64] = static_cast<uint8_t>(i % 4 * 32 + i / 4);
+  }
+};
+constexpr DwordOrder kDwordOrder;
+
+inline void LoadDwords(const int8_t* ids, Vec (&b)[Vec::kBlockVecs]) {
+  const __m512i rows01 = _mm512_loadu_si512(ids), rows23 = _mm512_loadu_si512(ids + 64);
+  for (int v = 0; v < 2; ++v) b[v] = {_mm512_permutex2var_epi8(rows01, _mm512_load_si512(kDwordOrder.index[v]), rows23)};
+}
+
 inline Vec Add(Vec a, Vec b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline Vec Dot(Vec sum, Vec a, Vec b) { return {_mm512_dpbusd_epi32(sum.v, a.v, b.v)}; }
 inline Vec DotPair(Vec sum, Vec a, Vec b) { return {_mm512_dpwssd_epi32(sum.v, a.v, b.v)}; }
@@ -156,40 +171,6 @@ void WidenRange(const float* x, size_t count, float* range) {
   }
   range[0] = _mm512_reduce_min_ps(_mm512_min_ps(min[0], min[1]));
   range[1] = _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1]));
-}
-
-// Four rows of 32 ids, two registers, to dwords.
-void PackPanel(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) {
-  alignas(64) uint8_t index[2][64];
-  for (int s = 0; s < 32; ++s) {
-    for (int k = 0; k < 4; ++k) index[s / 16][s % 16 * 4 + k] = static_cast<uint8_t>(k * 32 + s);
-  }
-  const __m512i index0 = _mm512_load_si512(index[0]), index1 = _mm512_load_si512(index[1]), ones = _mm512_set1_epi8(1);
-  __m512i sum0 = _mm512_loadu_si512(sums), sum1 = _mm512_loadu_si512(sums + 16);
-  for (size_t g = 0; g < groups; ++g) {
-    const __m512i rows01 = _mm512_loadu_si512(ids + g * 128), rows23 = _mm512_loadu_si512(ids + g * 128 + 64);
-    const __m512i b0 = _mm512_permutex2var_epi8(rows01, index0, rows23), b1 = _mm512_permutex2var_epi8(rows01, index1, rows23);
-    _mm512_storeu_si512(to + g * kInt8GroupBytes, b0);
-    _mm512_storeu_si512(to + g * kInt8GroupBytes + 64, b1);
-    sum0 = _mm512_dpbusd_epi32(sum0, ones, b0);
-    sum1 = _mm512_dpbusd_epi32(sum1, ones, b1);
-  }
-  _mm512_storeu_si512(sums, sum0);
-  _mm512_storeu_si512(sums + 16, sum1);
-}
-
-void PackLanes(const int8_t* ids, size_t pairs, uint8_t* to, int32_t* sums) {
-  const Vec ones = {_mm512_set1_epi16(1)};
-  Vec sum[2] = {Vec::Load(sums), Vec::Load(sums + 16)};
-  for (size_t p = 0; p < pairs; ++p) {
-    const Pair pair = Pair::Load(ids + p * 64, ids + p * 64 + 32);
-    for (int v = 0; v < 2; ++v) {
-      _mm512_storeu_si512(to + p * kInt8GroupBytes + v * 64, pair.Part(v).v);
-      sum[v] = DotPair(sum[v], ones, pair.Part(v));
-    }
-  }
-  sum[0].Store(sums);
-  sum[1].Store(sums + 16);
 }
 
 }  // namespace

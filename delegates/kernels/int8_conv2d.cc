@@ -18,6 +18,20 @@ constexpr uint64_t kMinThreadedWork = 800000;
 // input is quantized once per part.
 constexpr int64_t kMinPositions = 192, kFewestPositions = 24;
 
+// Where the results of output positions from `m` go for a panel, whose epilogue is number `index`.
+void SetOutput(const Int8Layer& layer, uint32_t panel, uint32_t index, int64_t m, Int8Scratch* scratch, Int8GemmTile* tile) {
+  const int64_t first = m * layer.geometry.out_channels + static_cast<int64_t>(panel) * kLanes;
+  tile->c_stride = static_cast<size_t>(layer.geometry.out_channels);
+  if (layer.dynamic != nullptr) {
+    tile->y = layer.dynamic->y + first;
+    tile->float_epilogue = &scratch->float_epilogues[index];
+  } else {
+    tile->c = layer.fixed->y + first;
+    tile->start = scratch->epilogues[index].bias;
+    tile->epilogue = &scratch->epilogues[index];
+  }
+}
+
 // All panels of the batch with the rows of output positions from `m`.
 void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, uint32_t rows, Int8Input* input, Int8Scratch* scratch) {
   const ConvGeometry& g = layer.geometry;
@@ -25,20 +39,16 @@ void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, uin
   Int8GemmTile tile = {};
   tile.rows = rows;
   tile.accumulate = !batch.first;
-  tile.c_stride = static_cast<size_t>(g.out_channels);
   tile.partial = scratch->partial + (m - batch.begin_position) * batch.num_panels * MaxGroupsPerPanel(g) * kLanes;
   int32_t set_group = -1;
   for (uint32_t i = 0; i < batch.num_panels; ++i) {
     const int32_t first = static_cast<int32_t>(batch.panels[i] * kLanes);
     const int32_t end = std::min(first + static_cast<int32_t>(kLanes), g.out_channels);
     tile.b = scratch->panels + i * static_cast<size_t>(batch.slot_groups) * kInt8GroupBytes;
-    if (layer.dynamic != nullptr) {
-      tile.y = layer.dynamic->y + m * g.out_channels + first;
-      tile.float_epilogue = batch.last ? &scratch->float_epilogues[i] : nullptr;
-    } else {
-      tile.c = layer.fixed->y + m * g.out_channels + first;
-      tile.start = scratch->epilogues[i].bias;
-      tile.epilogue = batch.last ? &scratch->epilogues[i] : nullptr;
+    SetOutput(layer, batch.panels[i], i, m, scratch, &tile);
+    if (!batch.last) {
+      tile.epilogue = nullptr;
+      tile.float_epilogue = nullptr;
     }
     for (int32_t group = first / per_group; group * per_group < end; ++group) {
       if (group != set_group) input->SetRows(m, group, batch.first_group, batch.num_groups, &tile);
@@ -124,12 +134,60 @@ Status RunPieces(const Int8Layer& layer, const Int8Method& method, uint32_t piec
   return Status();
 }
 
+// A few rows, which meet every weight but once: ids are multiplied as they are decoded, without being packed.
+Status RunFewRows(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
+  const uint32_t k = layer.weight->channel_elements, groups = method.runs.all_groups();
+  Int8Input input(layer, true, scratch);
+  input.Fill(task.begin_position, task.end_position);
+  Int8GemmTile tile = {};
+  tile.rows = static_cast<uint32_t>(task.end_position - task.begin_position);
+  input.SetRows(task.begin_position, 0, 0, groups, &tile);
+  tile.num_runs = 0;  // for the epilogue at the end
+  tile.accumulate = true;
+  Int8TaskPanels panels;
+  TFS_RETURN_IF_ERROR(panels.Start(*layer.weight, task, scratch));
+  while (!panels.done()) {
+    Int8Slot slots[kMaxSideBySide];
+    const uint32_t count = panels.Take(kMaxSideBySide, slots);
+    std::memset(scratch->partial, 0, count * kMaxInt8FewRows * kLanes * sizeof(int32_t));
+    for (uint32_t i = 0; i < count; ++i) {
+      slots[i].index = i;
+      std::memset(slots[i].sums, 0, sizeof(slots[i].sums));
+    }
+    for (uint32_t first = 0; first < k; first += kInt8Piece) {
+      const uint32_t piece_k = std::min(kInt8Piece, k - first), piece_groups = (piece_k + method.group - 1) / method.group;
+      TFS_RETURN_IF_ERROR(ReadInt8Slots(layer, method, piece_k, slots, count, scratch));
+      const uint8_t* rows[kMaxInt8FewRows];
+      for (uint32_t r = 0; r < kMaxInt8FewRows; ++r) rows[r] = tile.a[r] + first / method.group * sizeof(int32_t);
+      for (uint32_t i = 0; i < count; ++i) {
+        ActiveIsa().i8->multiply_ids({rows, tile.rows, scratch->ids[i], piece_groups, scratch->partial + i * kMaxInt8FewRows * kLanes, slots[i].sums});
+      }
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+      SetInt8Epilogue(layer, method, slots[i], true, scratch);
+      tile.partial = scratch->partial + i * kMaxInt8FewRows * kLanes;
+      SetOutput(layer, slots[i].panel, i, task.begin_position, scratch, &tile);
+      tile.end_column = layer.weight->panel_width(slots[i].panel);
+      ActiveIsa().i8->gemm(tile);  // of no k: only the epilogue
+    }
+  }
+  return Status();
+}
+
+// Whether a task's rows are few and lie as RunFewRows() needs them: all channels read the same k, whose dwords are in the order of the ids.
+bool AreFewRows(const Int8Layer& layer, const Int8Method& method, const Int8Task& task) {
+  const int64_t rows = task.end_position - task.begin_position;
+  return rows <= kMaxInt8FewRows && layer.geometry.groups() == 1 && method.multiply == MultiplyGemm && !HasGaps(method) &&
+         method.runs.all_groups() * sizeof(int32_t) <= kInt8StripBytes / (kMaxInt8FewRows + 1);
+}
+
 // k in a quarter of the scratch, a multiple of 32. A piece may begin and end within a dword.
 uint32_t LongestPiece(const Int8Method& method) {
   return (method.max_groups / kMaxSideBySide - 2) * method.runs.elements / method.runs.groups / kLanes * kLanes;
 }
 
 Status RunTask(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
+  if (AreFewRows(layer, method, task)) return RunFewRows(layer, method, task, scratch);
   // One tile of rows meets every weight once: then the first-level cache is all the room that is needed.
   const bool few = task.end_position - task.begin_position <= method.position_step && method.multiply == MultiplyGemm;
   if (few) return RunPieces(layer, method, std::min(kInt8Piece, LongestPiece(method)), task, scratch);

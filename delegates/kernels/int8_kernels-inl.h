@@ -10,6 +10,7 @@
 //   constexpr bool kHalfBlocks;                             a narrow panel's GEMM has one vector where that is half a block
 //   Vec Add(Vec, Vec);
 //   Vec Broadcast(const void* dword);                       a dword of A as Dot wants it
+//   void LoadDwords(const int8_t* ids, Vec (&b)[kBlockVecs]);   kGroup rows of ids, 32 apart, of a block of channels as dwords of B
 //   Vec Dot(Vec sum, Vec a, Vec b);                         sum + a . b over the dword of every lane
 //   struct Requantizer: void Load(const Int8Epilogue&, int channel); Vec Run(Vec x) const       fixed point, without the zero point, if
 //     epilogue.fast; kept in registers over many rows
@@ -20,7 +21,7 @@
 //   struct Pair: static Pair Load(const int8_t* a0, const int8_t* a1): a block of bytes of two k's
 //     Vec Part(int v): what meets vector v of B
 //   Vec DotPair(Vec sum, Vec a, Vec b);
-//   void Pack, Quantize, WidenRange, PackPanel, PackLanes   as in Int8Kernels
+//   void Pack, Quantize, WidenRange   as in Int8Kernels
 //
 // Everything lies in an anonymous namespace, for the reason given in isa.h. No include guard on purpose.
 #include "kernels/int8_kernels.h"
@@ -216,6 +217,82 @@ void Gemm(const Int8GemmTile& t) {
   return GemmRows<Vec::kGemmRows>(t);
 }
 
+// Rows of ids, 32 apart, to vectors of B.
+using LoadIds = void (*)(const int8_t* ids, Vec (&b)[kBlockVecs]);
+
+inline void LoadPairs(const int8_t* ids, Vec (&b)[kBlockVecs]) {
+  const Pair pair = Pair::Load(ids, ids + kPanel);
+#pragma GCC unroll 16
+  for (int v = 0; v < kBlockVecs; ++v) b[v] = pair.Part(v);
+}
+
+// Dwords, or pairs, of ones.
+template <LoadIds kLoad>
+inline Vec Ones() {
+  int8_t ids[kMaxInt8Group * kPanel];
+  std::memset(ids, 1, sizeof(ids));
+  Vec ones[kBlockVecs];
+  kLoad(ids, ones);
+  return ones[0];
+}
+
+template <uint32_t kGroupRows, LoadIds kLoad, Vec (*kDot)(Vec, Vec, Vec)>
+void PackIds(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) {
+  const Vec ones = Ones<kLoad>();
+  for (uint32_t first = 0; first < kPanel; first += kBlock) {
+    Vec sum[kBlockVecs], b[kBlockVecs];
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) sum[v] = Vec::Load(sums + first + v * kLanes);
+    for (size_t g = 0; g < groups; ++g) {
+      kLoad(ids + g * kGroupRows * kPanel + first, b);
+#pragma GCC unroll 16
+      for (int v = 0; v < kBlockVecs; ++v) {
+        std::memcpy(to + g * kInt8GroupBytes + (first + v * kLanes) * sizeof(int32_t), &b[v], sizeof(b[v]));
+        sum[v] = kDot(sum[v], ones, b[v]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) sum[v].Store(sums + first + v * kLanes);
+  }
+}
+
+template <int kRows>
+void MultiplyIdsOf(const Int8IdsTile& t) {
+  const Vec ones = Ones<LoadDwords>();
+  for (uint32_t first = 0; first < kPanel; first += kBlock) {
+    Vec sum[kRows + 1][kBlockVecs], b[kBlockVecs];  // the last for the ids themselves
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) {
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) sum[r][v] = Vec::Load(t.sums + r * kPanel + first + v * kLanes);
+      sum[kRows][v] = Vec::Load(t.id_sums + first + v * kLanes);
+    }
+    const uint8_t* a[kRows];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) a[r] = t.a[r];
+    for (size_t g = 0; g < t.groups; ++g) {
+      LoadDwords(t.ids + g * kGroup * kPanel + first, b);
+#pragma GCC unroll 16
+      for (int r = 0; r <= kRows; ++r) {
+        const Vec x = r < kRows ? Broadcast(a[r < kRows ? r : 0] + g * sizeof(int32_t)) : ones;
+#pragma GCC unroll 16
+        for (int v = 0; v < kBlockVecs; ++v) sum[r][v] = Dot(sum[r][v], x, b[v]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) {
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) sum[r][v].Store(t.sums + r * kPanel + first + v * kLanes);
+      sum[kRows][v].Store(t.id_sums + first + v * kLanes);
+    }
+  }
+}
+
+void MultiplyIds(const Int8IdsTile& t) {
+  if (t.rows == 1) return MultiplyIdsOf<1>(t);
+  MultiplyIdsOf<kMaxInt8FewRows>(t);
+}
+
 template <int kPositions, bool kAllInside>
 inline void LanesOf(const Int8LaneTile& t, uint32_t position, uint32_t first) {
   Vec sum[kPositions][kBlockVecs];
@@ -271,7 +348,8 @@ void Lanes(const Int8LaneTile& t) {
 }  // namespace
 }  // namespace tflite_smart
 
-#define TFLITE_SMART_INT8_KERNELS(name)                                                                                     \
-  namespace tflite_smart {                                                                                                  \
-  const Int8Kernels name = {Vec::kGemmRows, kGroup, kOffset, Pack, Quantize, WidenRange, PackPanel, Gemm, PackLanes, Lanes};  \
+#define TFLITE_SMART_INT8_KERNELS(name)                                                                                                      \
+  namespace tflite_smart {                                                                                                                   \
+  const Int8Kernels name = {Vec::kGemmRows, kGroup, kOffset, Pack, Quantize, WidenRange, PackIds<kGroup, LoadDwords, Dot>, Gemm, MultiplyIds, \
+                            PackIds<2, LoadPairs, DotPair>, Lanes};                                                                            \
   }

@@ -22,6 +22,9 @@ namespace tflite_smart {
 // No instruction set has a taller tile.
 constexpr uint32_t kMaxInt8Rows = 12;
 
+// A row that is alone, or a few: Int8IdsTile.
+constexpr uint32_t kMaxInt8FewRows = 4;
+
 // Nor more k in a dword.
 constexpr uint32_t kMaxInt8Group = 4;
 
@@ -80,6 +83,16 @@ struct Int8GemmTile {
   uint32_t end_column;           // at most 32
 };
 
+// sums[rows][32] += a[rows][k] * ids[k][32], and id_sums[32] += ids[k][32], for weights that are met but once: they are not worth packing.
+struct Int8IdsTile {
+  const uint8_t* const* a;  // where the k of each row begin; kMaxInt8FewRows pointers, those past `rows` to any row
+  uint32_t rows;            // 1..kMaxInt8FewRows
+  const int8_t* ids;        // groups * group rows of 32
+  size_t groups;            // dwords
+  int32_t* sums;            // room for kMaxInt8FewRows rows
+  int32_t* id_sums;
+};
+
 // The same without reduction over channels: lane j of output channel j reads byte j of each k's 32 bytes.
 struct Int8LaneTile {
   const int8_t* const* taps;     // positions x 2 * pairs pointers to 32 bytes
@@ -112,6 +125,7 @@ struct Int8Kernels {
   // ids[groups * group][32] -> B; sums[channel] += the ids of the channel.
   void (*pack_panel)(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums);
   void (*gemm)(const Int8GemmTile& tile);
+  void (*multiply_ids)(const Int8IdsTile& tile);
 
   // The same two for lanes, where the dwords are always pairs of int16 and the offset is 0.
   void (*pack_lanes)(const int8_t* ids, size_t pairs, uint8_t* to, int32_t* sums);

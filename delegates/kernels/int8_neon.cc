@@ -30,7 +30,10 @@ void Quantize(const float* from, size_t count, const Quantization& q, uint8_t* t
   QuantizeBlocks(from, count, q, [&](int16x8_t words, size_t i) { vst1q_u8(to + 2 * i, vreinterpretq_u8_s16(vminq_s16(max, vmaxq_s16(min, words)))); });
 }
 
-void PackPanel(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) { PackLanes(ids, groups, to, sums); }
+inline void LoadDwords(const int8_t* ids, Vec (&b)[Vec::kBlockVecs]) {
+  const Pair pair = Pair::Load(ids, ids + 32);
+  for (int v = 0; v < Vec::kBlockVecs; ++v) b[v] = pair.Part(v);
+}
 
 }  // namespace
 }  // namespace tflite_smart

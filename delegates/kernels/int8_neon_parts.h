@@ -144,21 +144,6 @@ struct Pair {
   Vec Part(int i) const { return parts[i]; }
 };
 
-void PackLanes(const int8_t* ids, size_t pairs, uint8_t* to, int32_t* sums) {
-  constexpr int kBlock = Vec::kBlockVecs * Vec::kLanes;
-  const Vec ones = {vreinterpretq_s32_s16(vdupq_n_s16(1))};
-  for (size_t g = 0; g < pairs; ++g) {
-    for (int first = 0; first < 32; first += kBlock) {
-      const Pair pair = Pair::Load(ids + g * 64 + first, ids + g * 64 + 32 + first);
-      for (int v = 0; v < Vec::kBlockVecs; ++v) {
-        const int channel = first + v * Vec::kLanes;
-        vst1q_u8(to + g * kInt8GroupBytes + channel * sizeof(int32_t), vreinterpretq_u8_s32(pair.Part(v).v));
-        DotPair(Vec::Load(sums + channel), ones, pair.Part(v)).Store(sums + channel);
-      }
-    }
-  }
-}
-
 }  // namespace
 }  // namespace tflite_smart
 

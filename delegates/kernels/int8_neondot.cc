@@ -21,20 +21,12 @@ void Quantize(const float* from, size_t count, const Quantization& q, uint8_t* t
   QuantizeBlocks(from, count, q, [&](int16x8_t words, size_t i) { vst1_u8(to + i, vreinterpret_u8_s8(vqmovn_s16(words))); });
 }
 
-// st4 writes four rows of 16 ids as 16 dwords.
-void PackPanel(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) {
-  const Vec ones = {vreinterpretq_s32_s8(vdupq_n_s8(1))};
-  for (size_t g = 0; g < groups; ++g) {
-    for (int first = 0; first < 32; first += 16) {
-      const int8_t* from = ids + g * 128 + first;
-      uint8_t* const block = to + g * kInt8GroupBytes + first * sizeof(int32_t);
-      const int8x16x4_t rows = {{vld1q_s8(from), vld1q_s8(from + 32), vld1q_s8(from + 64), vld1q_s8(from + 96)}};
-      vst4q_s8(reinterpret_cast<int8_t*>(block), rows);
-      for (int v = 0; v < 4; ++v) {
-        const int channel = first + v * Vec::kLanes;
-        Dot(Vec::Load(sums + channel), ones, Vec::Load(block + v * 16)).Store(sums + channel);
-      }
-    }
+inline void LoadDwords(const int8_t* ids, Vec (&b)[Vec::kBlockVecs]) {
+  const int8x16x2_t rows01 = vzipq_s8(vld1q_s8(ids), vld1q_s8(ids + 32)), rows23 = vzipq_s8(vld1q_s8(ids + 64), vld1q_s8(ids + 96));
+  for (int i = 0; i < 2; ++i) {
+    const int16x8x2_t dwords = vzipq_s16(vreinterpretq_s16_s8(rows01.val[i]), vreinterpretq_s16_s8(rows23.val[i]));
+    b[2 * i].v = vreinterpretq_s32_s16(dwords.val[0]);
+    b[2 * i + 1].v = vreinterpretq_s32_s16(dwords.val[1]);
   }
 }
 

@@ -13,9 +13,6 @@ void ToOddIntegers(int8_t* ids, size_t count) {
   for (size_t i = 0; i < count; ++i) ids[i] = static_cast<int8_t>(2 * ids[i] + 1);
 }
 
-// Whether dwords begin anew in the middle of a line of k: the rows of ids are then no dwords as they come.
-bool HasGaps(const Int8Method& method) { return method.runs.count > 1 && method.runs.elements % method.group != 0; }
-
 // ids[count][32] from k on into the dwords of `range`, which are 0 or have the elements before k. Only for filters of few channels.
 void PackWithGaps(const Int8Method& method, const Int8KRange& range, uint32_t k, uint32_t count, const int8_t* ids, Int8Slot* slot) {
   for (uint32_t end = k + count, taken; k < end; k += taken, ids += taken * kLanes) {
@@ -86,27 +83,36 @@ Int8KRange::Int8KRange(const Int8Method& method, uint32_t first, uint32_t count)
   num_groups = group_of(first + count - 1) + 1 - first_group;
 }
 
+Status ReadInt8Slots(const Int8Layer& layer, const Int8Method& method, uint32_t count, Int8Slot* slots, uint32_t num_slots, Int8Scratch* scratch) {
+  PanelReader* readers[kMaxSideBySide] = {};
+  int8_t* ids[kMaxSideBySide] = {};
+  for (uint32_t i = 0; i < num_slots; ++i) {
+    readers[i] = slots[i].reader;
+    ids[i] = scratch->ids[i];
+  }
+  TFS_RETURN_IF_ERROR(PanelReader::ReadIdsSideBySide(readers, num_slots, count, ids));
+  const uint32_t groups = (count + method.group - 1) / method.group;
+  for (uint32_t i = 0; i < num_slots; ++i) {
+    if (layer.weight->value_kind == ValueKind::kMidrise) ToOddIntegers(ids[i], count * static_cast<size_t>(kLanes));
+    std::memset(ids[i] + count * kLanes, 0, (groups * method.group - count) * kLanes);
+  }
+  return Status();
+}
+
 Status PackInt8Slots(const Int8Layer& layer, const Int8Method& method, const Int8KRange& range, Int8Slot* slots, uint32_t num_slots, Int8Scratch* scratch) {
-  PanelReader* readers[kMaxSideBySide];
-  int8_t* ids[kMaxSideBySide];
   const bool gaps = HasGaps(method);
   for (uint32_t i = 0; i < num_slots; ++i) {
     std::memset(slots[i].sums, 0, sizeof(slots[i].sums));
     if (gaps) std::memset(slots[i].to, 0, range.num_groups * static_cast<size_t>(kInt8GroupBytes));
-    readers[i] = slots[i].reader;
-    ids[i] = scratch->ids[i];
   }
   for (uint32_t k = 0; k < range.num_k;) {
     const uint32_t count = std::min(kInt8Piece, range.num_k - k);
-    TFS_RETURN_IF_ERROR(PanelReader::ReadIdsSideBySide(readers, num_slots, count, ids));
-    const uint32_t groups = (count + method.group - 1) / method.group;
+    TFS_RETURN_IF_ERROR(ReadInt8Slots(layer, method, count, slots, num_slots, scratch));
     for (uint32_t i = 0; i < num_slots; ++i) {
-      if (layer.weight->value_kind == ValueKind::kMidrise) ToOddIntegers(ids[i], count * static_cast<size_t>(kLanes));
       if (gaps) {
-        PackWithGaps(method, range, range.first_k + k, count, ids[i], &slots[i]);
+        PackWithGaps(method, range, range.first_k + k, count, scratch->ids[i], &slots[i]);
       } else {
-        std::memset(ids[i] + count * kLanes, 0, (groups * method.group - count) * kLanes);
-        method.pack(ids[i], groups, slots[i].to + k / method.group * static_cast<size_t>(kInt8GroupBytes), slots[i].sums);
+        method.pack(scratch->ids[i], (count + method.group - 1) / method.group, slots[i].to + k / method.group * static_cast<size_t>(kInt8GroupBytes), slots[i].sums);
       }
     }
     k += count;

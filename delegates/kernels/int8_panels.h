@@ -42,6 +42,9 @@ struct Int8KRange {
   Int8KRange(const Int8Method& method, uint32_t first, uint32_t count);
 };
 
+// Decodes the next `count` k of the slots' panels, at most kInt8Piece, into scratch->ids: numbers to multiply, with zeros to the end of the last dword.
+Status ReadInt8Slots(const Int8Layer& layer, const Int8Method& method, uint32_t count, Int8Slot* slots, uint32_t num_slots, Int8Scratch* scratch);
+
 // Decodes and packs the next piece of the slots' panels.
 Status PackInt8Slots(const Int8Layer& layer, const Int8Method& method, const Int8KRange& range, Int8Slot* slots, uint32_t num_slots, Int8Scratch* scratch);
 

@@ -104,6 +104,9 @@ struct Int8Method {
   uint32_t partial_positions;  // of a batch of one panel that is not both first and last
 };
 
+// Whether dwords begin anew in the middle of a line of k: the rows of ids are then no dwords as they come.
+inline bool HasGaps(const Int8Method& method) { return method.runs.count > 1 && method.runs.elements % method.group != 0; }
+
 Int8Method Int8LanesMethod(const Int8Layer& layer);
 
 }  // namespace tflite_smart

@@ -132,18 +132,10 @@ void WidenRange(const float* x, size_t count, float* range) {
   }
 }
 
-void PackPanel(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) {
-  for (size_t g = 0; g < groups; ++g) {
-    for (int j = 0; j < 32; ++j) {
-      const int8_t id0 = ids[g * 64 + j], id1 = ids[g * 64 + 32 + j];
-      const int32_t dword = TwoWords(id0, id1);
-      __builtin_memcpy(to + g * kInt8GroupBytes + j * sizeof(dword), &dword, sizeof(dword));
-      sums[j] += id0 + id1;
-    }
-  }
+inline void LoadDwords(const int8_t* ids, Vec (&b)[Vec::kBlockVecs]) {
+  const Pair pair = Pair::Load(ids, ids + 32);
+  for (int v = 0; v < Vec::kBlockVecs; ++v) b[v] = pair.Part(v);
 }
-
-void PackLanes(const int8_t* ids, size_t pairs, uint8_t* to, int32_t* sums) { PackPanel(ids, pairs, to, sums); }
 
 }  // namespace
 }  // namespace tflite_smart
