@@ -185,6 +185,7 @@ int main(int argc, char** argv) {
   Report(BitpackWorkload("bitpack 2 bits", Gaussian(count, 1), 2, false));
   Report(BitpackWorkload("bitpack 4 bits", Gaussian(count, 3), 4, false));
   Report(BitpackWorkload("bitpack 5 bits, escape", Gaussian(count, 6), 5, true));
+  Report(BitpackWorkload("bitpack 5 bits, few escapes", Gaussian(count, 4.5), 5, true));
   Report(SparseWorkload("sparse 10 %", count, 0.1));
   Report(RansWorkload("rans, sd 1", Gaussian(count, 1), 0, 7, true));
   Report(RansWorkload("rans, sd 8", Gaussian(count, 8), 2, 15, true));

@@ -25,6 +25,7 @@ TFS_INLINE __m128i LoadHalves(const uint8_t* low, const uint8_t* high) {
 }
 
 struct Avx2 {
+  static constexpr int kEscapeRows = 1;
   using Condition = __m256i;  // 0xFF or 0 in a lane
 
   static TFS_INLINE Condition FromPlane(uint32_t plane) {
@@ -34,11 +35,21 @@ struct Avx2 {
     return _mm256_cmpeq_epi8(_mm256_and_si256(bytes, lane_bit), lane_bit);
   }
 
-  template <int num_planes>
-  static TFS_INLINE __m256i Codes(const uint8_t* planes) {
-    __m256i codes = _mm256_setzero_si256();
-    for (int bit = num_planes - 1; bit >= 0; --bit) codes = _mm256_sub_epi8(_mm256_add_epi8(codes, codes), FromPlane(LoadPlane(planes + 4 * bit)));
-    return codes;
+  template <int raw_bits>
+  struct Planes {
+    TFS_INLINE explicit Planes(const Coding&) {}
+    static constexpr size_t bytes() { return 4 * raw_bits; }
+
+    static TFS_INLINE __m256i Codes(const uint8_t* planes) {
+      __m256i codes = _mm256_setzero_si256();
+      for (int bit = raw_bits - 1; bit >= 0; --bit) codes = _mm256_sub_epi8(_mm256_add_epi8(codes, codes), FromPlane(LoadPlane(planes + 4 * bit)));
+      return codes;
+    }
+  };
+
+  template <template <int, bool> class Loop, int num_raw_bits, typename Function>
+  static TFS_INLINE Function FindLoop(const Coding& coding) {
+    return SelectLoop<Loop, num_raw_bits, Function>(coding);
   }
 
   static TFS_INLINE void Interleave(__m256i even, __m256i odd, __m256i* low, __m256i* high) {

@@ -6,6 +6,7 @@ namespace tflite_smart {
 namespace {
 
 struct Avx512 {
+  static constexpr int kEscapeRows = 4;
   using Condition = __mmask32;
 
   static TFS_INLINE Condition FromPlane(uint32_t plane) { return plane; }
@@ -13,15 +14,33 @@ struct Avx512 {
   static TFS_INLINE uint32_t Mask(Condition condition) { return condition; }
   static TFS_INLINE __m256i Choose(Condition condition, __m256i yes, __m256i no) { return _mm256_mask_mov_epi8(no, condition, yes); }
 
-  // Byte i of every 8 becomes line 7 - i of a matrix of 8 x 8 bits, which is multiplied by the unit vectors: byte k gets bit k of all lines.
-  template <int num_planes>
-  static TFS_INLINE __m256i Codes(const uint8_t* planes) {
-    if (num_planes == 0) return _mm256_setzero_si256();
-    constexpr int64_t kUnits = static_cast<int64_t>(0x8040201008040201), kFirst = 0x0004080c1014181c, kNext = 0x0101010101010101;
-    constexpr uint32_t kUsed = 0x01010101u * (0xff & 0xff << (8 - num_planes));  // no plane: 0
-    const __m256i byte_of_plane = _mm256_setr_epi64x(kFirst, kFirst + kNext, kFirst + 2 * kNext, kFirst + 3 * kNext);
-    const __m256i lines = _mm256_maskz_permutexvar_epi8(kUsed, byte_of_plane, LoadIds(planes));
-    return _mm256_gf2p8affine_epi64_epi8(_mm256_set1_epi64x(kUnits), lines, 0);
+  // Byte i of every 8 becomes line 7 - i of a matrix of 8 x 8 bits, which is multiplied by the unit vectors: byte k gets bit k of all lines. As many planes as
+  // there are: one loop does for all numbers of raw bits.
+  static constexpr int kAnyBits = -1;
+
+  template <int>
+  struct Planes {
+    __m256i byte_of_plane, units;
+    __mmask32 used;  // no plane: 0
+    size_t row_bytes;
+
+    TFS_INLINE explicit Planes(const Coding& coding) {
+      constexpr int64_t kUnits = static_cast<int64_t>(0x8040201008040201), kFirst = 0x0004080c1014181c, kNext = 0x0101010101010101;
+      byte_of_plane = _mm256_setr_epi64x(kFirst, kFirst + kNext, kFirst + 2 * kNext, kFirst + 3 * kNext);
+      units = _mm256_set1_epi64x(kUnits);
+      used = 0x01010101u * (0xffu & 0xffu << (8 - coding.raw_bits));
+      row_bytes = 4 * size_t{coding.raw_bits};
+    }
+
+    TFS_INLINE size_t bytes() const { return row_bytes; }
+    TFS_INLINE __m256i Codes(const uint8_t* planes) const {
+      return _mm256_gf2p8affine_epi64_epi8(units, _mm256_maskz_permutexvar_epi8(used, byte_of_plane, LoadIds(planes)), 0);
+    }
+  };
+
+  template <template <int, bool> class Loop, int, typename Function>
+  static TFS_INLINE Function FindLoop(const Coding& coding) {
+    return coding.has_escape ? Loop<kAnyBits, true>::Run : Loop<kAnyBits, false>::Run;
   }
 
   // What follows waits for `high`: two fast instructions take less time than a permutation.

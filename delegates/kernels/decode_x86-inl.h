@@ -19,9 +19,12 @@ namespace tflite_smart {
 namespace {  // one copy per file, compiled with that file's flags: see isa.h
 
 // What Ops must have:
+//   kEscapeRows: so many rows are looked through for escapes at once
 //   Condition: one truth value a lane, as the instruction set likes it
 //   FromPlane(plane), Equal(a, b): make one;  Mask(condition): lane j as bit j;  Choose(condition, yes, no)
-//   Codes<num_planes>(planes): sum of bit j of planes[b] << b in lane j; at most 32 bytes from `planes` are read
+//   Planes<raw_bits>(coding): what turns planes into codes. bytes(): of the planes of a row; Codes(planes): sum of bit j of planes[b] << b in lane j, at most
+//     32 bytes from `planes` are read
+//   FindLoop<Loop, num_raw_bits, Function>(coding): Loop<raw_bits, has_escape>::Run for the coding's values, raw_bits < num_raw_bits
 //   Interleave(even, odd, &low, &high): of 16-bit words for the lanes at even bytes and for those at odd bytes, the planes of low and of high bytes
 //   Slots(coding): what stays the same through a tile, with Find(low), which tells what a state's low byte means, see Symbol
 //   ExpandUp(into, condition, p): lanes where it holds, ascending, get p[0], p[1], ...; at most 32 bytes from p are read
@@ -49,6 +52,9 @@ TFS_INLINE __m256i Broadcast(const uint8_t* table) {
 
 TFS_INLINE __m256i Select(__m256i condition, __m256i yes, __m256i no) { return _mm256_blendv_epi8(no, yes, condition); }
 
+// Planes are read at the speed of memory, which needs to be told where reading goes on: the processor itself stops at the end of a page.
+constexpr size_t kPrefetchBytes = 2048;
+
 // What the slot of a lane says.
 struct Symbol {
   __m256i frequency, rank;
@@ -71,20 +77,44 @@ TFS_INLINE __m256i Escape(__m256i ids, typename Ops::Condition escaped, const Ti
 
 template <class Ops>
 struct X86 {
+  // `count` rows. Escapes are few at best; then several rows together seldom have one, and looking for them in each would take longer than everything else.
   template <int raw_bits, bool has_escape>
   struct BitpackLoop {
-    static void Run(const Coding& coding, TileState* state, size_t rows, int8_t* ids) {
-      const __m256i base = _mm256_set1_epi8(coding.base), escape = _mm256_set1_epi8(static_cast<char>(coding.escape));
-      const uint8_t* planes = state->planes;
-      size_t escapes_read = state->escapes_read;
-      for (; rows > 0; --rows, ids += kLanes, planes += 4 * raw_bits) {
-        const __m256i codes = Ops::template Codes<raw_bits>(planes);
-        __m256i row = _mm256_add_epi8(codes, base);
-        if (has_escape) row = Escape<Ops>(row, Ops::Equal(codes, escape), *state, &escapes_read);
-        StoreIds(row, ids);
+    const typename Ops::template Planes<raw_bits> planes_;
+    const __m256i base_, escape_;
+    const TileState fixed_;  // which no store can change
+    size_t escapes_read_;
+
+    TFS_INLINE BitpackLoop(const Coding& coding, const TileState& state)
+        : planes_(coding), base_(_mm256_set1_epi8(coding.base)), escape_(_mm256_set1_epi8(static_cast<char>(coding.escape))), fixed_(state),
+          escapes_read_(state.escapes_read) {}
+
+    template <int count>
+    TFS_INLINE void Rows(const uint8_t* planes, int8_t* ids) {
+      __m256i codes[count], most = _mm256_setzero_si256();
+      for (int i = 0; i < count; ++i) {
+        codes[i] = planes_.Codes(planes + planes_.bytes() * i);
+        most = _mm256_max_epu8(most, codes[i]);  // no code is larger than the escape
       }
+      const bool escapes = has_escape && (count == 1 || Ops::Mask(Ops::Equal(most, escape_)) != 0);
+      for (int i = 0; i < count; ++i) {
+        __m256i row = _mm256_add_epi8(codes[i], base_);
+        if (escapes) row = Escape<Ops>(row, Ops::Equal(codes[i], escape_), fixed_, &escapes_read_);
+        StoreIds(row, ids + i * kLanes);
+      }
+    }
+
+    static void Run(const Coding& coding, TileState* state, size_t rows, int8_t* ids) {
+      constexpr int kStep = has_escape ? Ops::kEscapeRows : 1;
+      BitpackLoop loop(coding, *state);
+      const uint8_t* planes = state->planes;
+      for (; rows >= kStep; rows -= kStep, ids += kStep * kLanes, planes += kStep * loop.planes_.bytes()) {
+        _mm_prefetch(reinterpret_cast<const char*>(planes + kPrefetchBytes), _MM_HINT_T0);
+        loop.template Rows<kStep>(planes, ids);
+      }
+      for (; rows > 0; --rows, ids += kLanes, planes += loop.planes_.bytes()) loop.template Rows<1>(planes, ids);
       state->planes = planes;
-      state->escapes_read = escapes_read;
+      state->escapes_read = loop.escapes_read_;
     }
   };
 
@@ -114,16 +144,18 @@ struct X86 {
   };
 
   // What stays the same through a tile.
+  template <int raw_bits>
   struct Tables {
     typename Ops::Slots slots;
+    typename Ops::template Planes<raw_bits> planes;
     __m256i escape;
 
     TFS_INLINE explicit Tables(const Coding& coding)
-        : slots(coding), escape(_mm256_broadcastb_epi8(FirstIds(coding, _mm_set1_epi8(static_cast<char>(coding.escape))))) {}
+        : slots(coding), planes(coding), escape(_mm256_broadcastb_epi8(FirstIds(coding, _mm_set1_epi8(static_cast<char>(coding.escape))))) {}
   };
 
   template <int raw_bits, bool has_escape>
-  static TFS_INLINE void RansRow(const Tables& t, const TileState& state, Lanes* lanes, int8_t* ids) {
+  static TFS_INLINE void RansRow(const Tables<raw_bits>& t, const TileState& state, Lanes* lanes, int8_t* ids) {
     const Symbol symbol = t.slots.Find(lanes->low);
 
     // x = frequency * high + rank, in 16 bits for the lanes at even bytes and for those at odd bytes.
@@ -140,8 +172,8 @@ struct X86 {
     lanes->high = Ops::Choose(refill, low, high);
     lanes->stream_read += Count(Ops::Mask(refill));
 
-    __m256i row = _mm256_add_epi8(symbol.first_id, Ops::template Codes<raw_bits>(lanes->planes));
-    lanes->planes += 4 * raw_bits;
+    __m256i row = _mm256_add_epi8(symbol.first_id, t.planes.Codes(lanes->planes));
+    lanes->planes += t.planes.bytes();
     if (has_escape) row = Escape<Ops>(row, Ops::Equal(symbol.first_id, t.escape), state, &lanes->escapes_read);
     StoreIds(row, ids);
   }
@@ -149,7 +181,7 @@ struct X86 {
   template <int raw_bits, bool has_escape>
   struct RansLoop {
     static void Run(const Coding& coding, TileState* state, size_t rows, int8_t* ids) {
-      const Tables tables(coding);
+      const Tables<raw_bits> tables(coding);
       const TileState fixed = *state;
       Lanes lanes(fixed);
       for (; rows > 0; --rows, ids += kLanes) RansRow<raw_bits, has_escape>(tables, fixed, &lanes, ids);
@@ -160,7 +192,7 @@ struct X86 {
   template <int raw_bits, bool has_escape>
   struct RansPairLoop {
     static void Run(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids) {
-      const Tables tables(coding);
+      const Tables<raw_bits> tables(coding);
       const TileState fixed[2] = {*states[0], *states[1]};
       Lanes a(fixed[0]), b(fixed[1]);
       for (size_t i = 0; i < rows * kLanes; i += kLanes) {
@@ -175,7 +207,7 @@ struct X86 {
   template <int raw_bits, bool has_escape>
   struct RansFourLoop {
     static void Run(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids) {
-      const Tables tables(coding);
+      const Tables<raw_bits> tables(coding);
       const TileState fixed[4] = {*states[0], *states[1], *states[2], *states[3]};
       Lanes a(fixed[0]), b(fixed[1]), c(fixed[2]), d(fixed[3]);
       for (size_t i = 0; i < rows * kLanes; i += kLanes) {
@@ -192,19 +224,19 @@ struct X86 {
   };
 
   static void Bitpack(const Coding& coding, TileState* state, size_t rows, int8_t* ids) {
-    SelectLoop<BitpackLoop, 8, DecodeRows>(coding)(coding, state, rows, ids);
+    Ops::template FindLoop<BitpackLoop, 8, DecodeRows>(coding)(coding, state, rows, ids);
   }
 
   static void Rans(const Coding& coding, TileState* state, size_t rows, int8_t* ids) {
-    SelectLoop<RansLoop, 5, DecodeRows>(coding)(coding, state, rows, ids);
+    Ops::template FindLoop<RansLoop, 5, DecodeRows>(coding)(coding, state, rows, ids);
   }
 
   static void RansFour(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids) {
-    SelectLoop<RansFourLoop, 5, DecodeRowsPair>(coding)(coding, states, rows, ids);
+    Ops::template FindLoop<RansFourLoop, 5, DecodeRowsPair>(coding)(coding, states, rows, ids);
   }
 
   static void RansPair(const Coding& coding, TileState* const* states, size_t rows, int8_t* const* ids) {
-    SelectLoop<RansPairLoop, 5, DecodeRowsPair>(coding)(coding, states, rows, ids);
+    Ops::template FindLoop<RansPairLoop, 5, DecodeRowsPair>(coding)(coding, states, rows, ids);
   }
 
   static void Dependent(uint8_t* states, size_t rows, int8_t* ids) {

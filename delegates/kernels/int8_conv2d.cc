@@ -134,51 +134,47 @@ Status RunPieces(const Int8Layer& layer, const Int8Method& method, uint32_t piec
   return Status();
 }
 
-// A few rows, which meet every weight but once: ids are multiplied as they are decoded, without being packed.
-Status RunFewRows(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
-  const uint32_t k = layer.weight->channel_elements, groups = method.runs.all_groups();
+// One row, which meets every weight but once: ids are multiplied as they are decoded, without being packed.
+Status RunOneRow(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
+  const uint32_t k = layer.weight->channel_elements;
+  // Where several tiles at once are no faster, memory is read in order.
+  const uint32_t most = layer.weight->codec == Codec::kRans ? kMaxSideBySide : 1;
   Int8Input input(layer, true, scratch);
   input.Fill(task.begin_position, task.end_position);
   Int8GemmTile tile = {};
-  tile.rows = static_cast<uint32_t>(task.end_position - task.begin_position);
-  input.SetRows(task.begin_position, 0, 0, groups, &tile);
-  tile.num_runs = 0;  // for the epilogue at the end
+  tile.rows = 1;
+  input.SetRows(task.begin_position, 0, 0, method.runs.all_groups(), &tile);
+  tile.num_runs = 0;  // of what is left to do at the end, which is only the epilogue
   tile.accumulate = true;
   Int8TaskPanels panels;
   TFS_RETURN_IF_ERROR(panels.Start(*layer.weight, task, scratch));
   while (!panels.done()) {
     Int8Slot slots[kMaxSideBySide];
-    const uint32_t count = panels.Take(kMaxSideBySide, slots);
-    std::memset(scratch->partial, 0, count * kMaxInt8FewRows * kLanes * sizeof(int32_t));
+    const uint32_t count = panels.Take(most, slots);
+    std::memset(scratch->partial, 0, count * kLanes * sizeof(int32_t));
+    for (uint32_t i = 0; i < count; ++i) std::memset(slots[i].sums, 0, sizeof(slots[i].sums));
+    for (uint32_t first = 0; first < k; first += kInt8Piece) {
+      const uint32_t piece = std::min(kInt8Piece, k - first), groups = (piece + method.group - 1) / method.group;
+      const uint8_t* const a = tile.a[0] + first / method.group * sizeof(int32_t);
+      TFS_RETURN_IF_ERROR(ReadInt8Slots(layer, method, piece, slots, count, scratch));
+      for (uint32_t i = 0; i < count; ++i) ActiveIsa().i8->multiply_ids({a, scratch->ids[i], groups, scratch->partial + i * kLanes, slots[i].sums});
+    }
     for (uint32_t i = 0; i < count; ++i) {
       slots[i].index = i;
-      std::memset(slots[i].sums, 0, sizeof(slots[i].sums));
-    }
-    for (uint32_t first = 0; first < k; first += kInt8Piece) {
-      const uint32_t piece_k = std::min(kInt8Piece, k - first), piece_groups = (piece_k + method.group - 1) / method.group;
-      TFS_RETURN_IF_ERROR(ReadInt8Slots(layer, method, piece_k, slots, count, scratch));
-      const uint8_t* rows[kMaxInt8FewRows];
-      for (uint32_t r = 0; r < kMaxInt8FewRows; ++r) rows[r] = tile.a[r] + first / method.group * sizeof(int32_t);
-      for (uint32_t i = 0; i < count; ++i) {
-        ActiveIsa().i8->multiply_ids({rows, tile.rows, scratch->ids[i], piece_groups, scratch->partial + i * kMaxInt8FewRows * kLanes, slots[i].sums});
-      }
-    }
-    for (uint32_t i = 0; i < count; ++i) {
       SetInt8Epilogue(layer, method, slots[i], true, scratch);
-      tile.partial = scratch->partial + i * kMaxInt8FewRows * kLanes;
       SetOutput(layer, slots[i].panel, i, task.begin_position, scratch, &tile);
+      tile.partial = scratch->partial + i * kLanes;
       tile.end_column = layer.weight->panel_width(slots[i].panel);
-      ActiveIsa().i8->gemm(tile);  // of no k: only the epilogue
+      ActiveIsa().i8->gemm(tile);
     }
   }
   return Status();
 }
 
-// Whether a task's rows are few and lie as RunFewRows() needs them: all channels read the same k, whose dwords are in the order of the ids.
-bool AreFewRows(const Int8Layer& layer, const Int8Method& method, const Int8Task& task) {
-  const int64_t rows = task.end_position - task.begin_position;
-  return rows <= kMaxInt8FewRows && layer.geometry.groups() == 1 && method.multiply == MultiplyGemm && !HasGaps(method) &&
-         method.runs.all_groups() * sizeof(int32_t) <= kInt8StripBytes / (kMaxInt8FewRows + 1);
+// Whether RunOneRow() can: all channels read the same k, whose dwords are in the order of the ids.
+bool IsOneRow(const Int8Layer& layer, const Int8Method& method, const Int8Task& task) {
+  return task.end_position - task.begin_position == 1 && layer.geometry.groups() == 1 && method.multiply == MultiplyGemm && !HasGaps(method) &&
+         method.runs.all_groups() * uint64_t{sizeof(int32_t)} < kInt8StripBytes;
 }
 
 // k in a quarter of the scratch, a multiple of 32. A piece may begin and end within a dword.
@@ -187,7 +183,7 @@ uint32_t LongestPiece(const Int8Method& method) {
 }
 
 Status RunTask(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
-  if (AreFewRows(layer, method, task)) return RunFewRows(layer, method, task, scratch);
+  if (IsOneRow(layer, method, task)) return RunOneRow(layer, method, task, scratch);
   // One tile of rows meets every weight once: then the first-level cache is all the room that is needed.
   const bool few = task.end_position - task.begin_position <= method.position_step && method.multiply == MultiplyGemm;
   if (few) return RunPieces(layer, method, std::min(kInt8Piece, LongestPiece(method)), task, scratch);

@@ -256,41 +256,30 @@ void PackIds(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums) {
   }
 }
 
-template <int kRows>
-void MultiplyIdsOf(const Int8IdsTile& t) {
+void MultiplyIds(const Int8IdsTile& t) {
   const Vec ones = Ones<LoadDwords>();
   for (uint32_t first = 0; first < kPanel; first += kBlock) {
-    Vec sum[kRows + 1][kBlockVecs], b[kBlockVecs];  // the last for the ids themselves
+    Vec sum[kBlockVecs], ids[kBlockVecs], b[kBlockVecs];
 #pragma GCC unroll 16
     for (int v = 0; v < kBlockVecs; ++v) {
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) sum[r][v] = Vec::Load(t.sums + r * kPanel + first + v * kLanes);
-      sum[kRows][v] = Vec::Load(t.id_sums + first + v * kLanes);
+      sum[v] = Vec::Load(t.sums + first + v * kLanes);
+      ids[v] = Vec::Load(t.id_sums + first + v * kLanes);
     }
-    const uint8_t* a[kRows];
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) a[r] = t.a[r];
     for (size_t g = 0; g < t.groups; ++g) {
       LoadDwords(t.ids + g * kGroup * kPanel + first, b);
+      const Vec x = Broadcast(t.a + g * sizeof(int32_t));
 #pragma GCC unroll 16
-      for (int r = 0; r <= kRows; ++r) {
-        const Vec x = r < kRows ? Broadcast(a[r < kRows ? r : 0] + g * sizeof(int32_t)) : ones;
-#pragma GCC unroll 16
-        for (int v = 0; v < kBlockVecs; ++v) sum[r][v] = Dot(sum[r][v], x, b[v]);
+      for (int v = 0; v < kBlockVecs; ++v) {
+        sum[v] = Dot(sum[v], x, b[v]);
+        ids[v] = Dot(ids[v], ones, b[v]);
       }
     }
 #pragma GCC unroll 16
     for (int v = 0; v < kBlockVecs; ++v) {
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) sum[r][v].Store(t.sums + r * kPanel + first + v * kLanes);
-      sum[kRows][v].Store(t.id_sums + first + v * kLanes);
+      sum[v].Store(t.sums + first + v * kLanes);
+      ids[v].Store(t.id_sums + first + v * kLanes);
     }
   }
-}
-
-void MultiplyIds(const Int8IdsTile& t) {
-  if (t.rows == 1) return MultiplyIdsOf<1>(t);
-  MultiplyIdsOf<kMaxInt8FewRows>(t);
 }
 
 template <int kPositions, bool kAllInside>

@@ -22,9 +22,6 @@ namespace tflite_smart {
 // No instruction set has a taller tile.
 constexpr uint32_t kMaxInt8Rows = 12;
 
-// A row that is alone, or a few: Int8IdsTile.
-constexpr uint32_t kMaxInt8FewRows = 4;
-
 // Nor more k in a dword.
 constexpr uint32_t kMaxInt8Group = 4;
 
@@ -83,13 +80,12 @@ struct Int8GemmTile {
   uint32_t end_column;           // at most 32
 };
 
-// sums[rows][32] += a[rows][k] * ids[k][32], and id_sums[32] += ids[k][32], for weights that are met but once: they are not worth packing.
+// sums[32] += a[k] * ids[k][32] and id_sums[32] += ids[k][32], for weights that only one row meets: they are not worth packing.
 struct Int8IdsTile {
-  const uint8_t* const* a;  // where the k of each row begin; kMaxInt8FewRows pointers, those past `rows` to any row
-  uint32_t rows;            // 1..kMaxInt8FewRows
-  const int8_t* ids;        // groups * group rows of 32
-  size_t groups;            // dwords
-  int32_t* sums;            // room for kMaxInt8FewRows rows
+  const uint8_t* a;
+  const int8_t* ids;  // groups * group rows of 32
+  size_t groups;      // dwords
+  int32_t* sums;
   int32_t* id_sums;
 };
 
