@@ -33,7 +33,8 @@ class WeightConfig:
         codecs: codec names to choose from.
         objective: `size`, `balanced` or `latency`.
         compute: arithmetic of float layers at run time: `f32`, exact, or `int8`: inputs are quantized while the model runs, as LiteRT's dynamic-range models do, and the
-            buckets' numbers are multiplied as they are. For CONV_2D and FULLY_CONNECTED with uniform buckets; all else stays `f32`. None leaves it to the delegate: `f32`.
+            buckets' numbers are multiplied as they are. For CONV_2D and FULLY_CONNECTED with uniform buckets; all else stays `f32`. None leaves it to the delegate: `f32`, but `int8` for
+            the int8 weights of a dynamic-range model.
     """
 
     relative_error: float | None = None

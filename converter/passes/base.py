@@ -124,7 +124,7 @@ def all_float(site: Site, numbers: tuple[int, ...]) -> bool:
 
 def computes(site: Site) -> bool:
     """Whether the inputs, types and quantizations are those of our multiplying kernels: all float32; or int8 weights, symmetric, per tensor or per output channel, with
-    int8 activations of static scales. With float activations LiteRT's kernels quantize those too, and must be kept to give the same results."""
+    int8 activations of static scales or float ones (a dynamic-range model)."""
     if len(site.op.inputs) > 3:
         return False
     if all_float(site, (0, 1, 2)):
@@ -135,7 +135,7 @@ def computes(site: Site) -> bool:
     if _num_scales(weight) > 1 and (weight.quantization.quantizedDimension, _num_scales(weight)) != (site.axis, int(weight.shape[site.axis])):
         return False
     static = all(tensor.type == schema.TensorType.INT8 and _num_scales(tensor) == 1 for tensor in (x, y))
-    return static and (bias is None or bias.type == schema.TensorType.INT32)
+    return all_float(site, (0, 2)) or static and (bias is None or bias.type == schema.TensorType.INT32)
 
 
 def _num_scales(tensor: schema.TensorT) -> int:
@@ -155,8 +155,11 @@ def packed_inputs(model: Model, site: Site) -> list[int]:
 
 
 def compute_option(site: Site, encoding: Encoding) -> dict:
-    """The arithmetic that an operator with float activations asks the delegate for, where the recipe says something."""
-    return {"compute": encoding.compute} if encoding.compute and site.weight.type == schema.TensorType.FLOAT32 else {}
+    """The arithmetic that an operator with float activations asks the delegate for: what the recipe says, else int8 where the weights are int8, as LiteRT's own
+    kernels for such operators quantize the activations too."""
+    hybrid = site.weight.type == schema.TensorType.INT8 and all_float(site, (0,))
+    compute = encoding.compute or ("int8" if hybrid else None)
+    return {"compute": compute} if compute and all_float(site, (0,)) else {}
 
 
 def rare_options(options, names: dict[str, str]) -> dict:

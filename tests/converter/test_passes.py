@@ -13,6 +13,7 @@ from tflite_smart.converter.expand import expand
 from tflite_smart.converter.model_editor import Model, indices, tensor_name
 from tflite_smart.converter.passes.base import read_options
 from tflite_smart.converter.passes.weight_inputs import WEIGHT_INPUTS, weight_axis
+from tflite_smart.converter.probe import output_snr_db
 from tflite_smart.delegates import library_path
 from tflite_smart.delegates.native import DelegateLibraryError
 
@@ -256,15 +257,19 @@ def dynamic_range_tree(op, per_channel=True):
     return tree
 
 
-@pytest.mark.parametrize("op", ["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"])
-def test_int8_weights_with_float_activations(tmp_path, delegate, op):
-    """LiteRT quantizes the activations of such operators while it runs; its kernels stay, so that the results do."""
-    report, model, smart, plain = converted(dynamic_range_tree(op, per_channel=op != "FULLY_CONNECTED"), tmp_path)
-    assert ops(model) == ["TFLiteSmart.Expand", op] and report.packed[0].value_kind == "integer"
+@pytest.mark.parametrize("op, name", [("CONV_2D", "Conv2D"), ("DEPTHWISE_CONV_2D", "DepthwiseConv2D"), ("FULLY_CONNECTED", "FullyConnected")])
+@pytest.mark.parametrize("compute", [None, "f32"])
+def test_int8_weights_with_float_activations(tmp_path, delegate, op, name, compute):
+    """LiteRT quantizes the activations of such operators while it runs, and so do ours, unless the recipe wants floats; depthwise ones always compute in floats, which is nearer to what
+    the weights mean: 8 bits of the range leave some 40 dB."""
+    recipe = {"min_weight_elements": 64, "global_config": {"compute": compute}}
+    report, model, smart, plain = converted(dynamic_range_tree(op, per_channel=op != "FULLY_CONNECTED"), tmp_path, recipe)
+    assert ops(model) == [f"TFLiteSmart.{name}"] and report.packed[0].value_kind == "integer"
     original = str(tmp_path / "plain.tflite")
     assert differences(Model.read(plain).schema, Model.read(original).schema) == []
-    exact = {"experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
-    np.testing.assert_array_equal(run(Interpreter, smart, **exact)[0], run(PlainInterpreter, original, **exact)[0])
+    ours, theirs = run(Interpreter, smart), run(PlainInterpreter, original)
+    in_int8 = compute is None and op == "CONV_2D"  # XNNPACK computes in another way what has one scale for all channels
+    assert (100 if in_int8 else 34) < output_snr_db([theirs], [ours])
 
 
 def two_dense(second_type="FULLY_CONNECTED"):
