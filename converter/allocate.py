@@ -70,14 +70,14 @@ def allocate(weights: list[WeightInfo], config: SmartConfig, facts: Sequence[Lay
     """Settings for every weight, in order.
 
     Args:
-        facts: of every weight that shares the error budget, None for the others; None for all where nothing was measured.
+        facts: of every weight that shares the error budget, None for the others and for those that are no numbers; None for all where nothing was measured.
 
     Raises:
         RecipeError: for a pattern of the recipe that matches nothing.
     """
     config.check_names([name for weight in weights for name in weight.names])
     decisions = [_decide(weight, config) for weight in weights]
-    shared = [index for index, (weight, decision) in enumerate(zip(weights, decisions)) if _shares_budget(weight, decision)]
+    shared = [index for index, (weight, decision) in enumerate(zip(weights, decisions)) if _shares_budget(weight, decision) and (facts is None or facts[index])]
     sizes = np.array([weights[index].num_elements for index in shared], float)
     if facts is None:
         errors = np.sqrt(config.error_budget * sizes / sizes.sum()).clip(_LEAST_RELATIVE_ERROR, _MOST_RELATIVE_ERROR)

@@ -7,6 +7,8 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from tflite_smart.converter import rate_distortion
 from tflite_smart.converter.allocate import LayerFacts, Skip, allocate, shares_budget
 from tflite_smart.converter.compress import TensorSettings, choose_codec, compress_tensor
@@ -62,10 +64,17 @@ class Candidates:
         self._source, self._config, self._factors, self._path = source, config, factors, path
         self._model = Model.read(source)
         self.weights: list[Weight] = find_weights(self._model)[0]
-        self.tunable = shares_budget([weight.info for weight in self.weights], config)
+        self.tunable = [shared and self._is_finite(weight) for shared, weight in zip(shares_budget([weight.info for weight in self.weights], config), self.weights)]
         self._decisions: list[TensorSettings | Skip] = [Skip("not yet written")] * len(self.weights)
         self._packed: list[_Packed | None] = [None] * len(self.weights)
         self._structure_bytes = 0
+
+    def _is_finite(self, weight: Weight) -> bool:
+        """Whether it is all numbers; others are left alone when they are encoded, and can't be measured."""
+        try:
+            return bool(np.isfinite([weight.stored.min(), weight.stored.max()]).all())
+        finally:
+            self._model.release()
 
     @property
     def num_elements(self) -> int:

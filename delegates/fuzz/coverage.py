@@ -1,6 +1,6 @@
 """Which lines of the parsers and decoders the fuzz targets and the tests reach: prints a table of files, and the total.
 
-    python delegates/fuzz/coverage.py [--seconds 20] [--list]
+    python delegates/fuzz/coverage.py [--seconds 5] [--list]
 
 Builds with g++ --coverage in build/coverage, replays the seeds and the corpus that `make fuzz` has grown, changes them at random for a while, runs the tests of the delegate on the library,
 and asks gcov. --list names the lines that nothing reached.
@@ -64,7 +64,7 @@ def count_lines() -> dict[str, dict[int, bool]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=int, default=20, help="for each fuzz target")
+    parser.add_argument("--seconds", type=int, default=5, help="for each fuzz target")
     parser.add_argument("--list", action="store_true", help="name the lines that nothing reached")
     arguments = parser.parse_args()
     build()

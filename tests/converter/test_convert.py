@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -112,6 +113,9 @@ def test_weights_that_are_no_numbers_stay(tmp_path, value):
     tree.buffers[1].data = data.view(np.uint8)
     report = convert(write(tree, tmp_path / "a.tflite"), RECIPE)
     assert "finite" in report.skipped[0].skipped and len(report.packed) == 1
+    with warnings.catch_warnings():  # a search measures it as little as it packs it
+        warnings.simplefilter("error")
+        assert "finite" in convert(tmp_path / "a.tflite", "balanced").skipped[0].skipped
 
 
 def test_the_check_sees_one_changed_weight(source, tmp_path, monkeypatch):

@@ -146,6 +146,26 @@ def test_what_exceeds_the_flatbuffer_goes_outside(tmp_path, monkeypatch):
     assert again.outside == {1} and differences(model.schema, again.schema) == []
 
 
+def test_bytes_beyond_2_gb_are_read(tmp_path):
+    """A hole in the file, then a constant and custom options: offsets of more than 31 bits."""
+    model = Model.read(outside_model(tmp_path))
+    model.write(tmp_path / "a.tflite")
+    content, far = (tmp_path / "a.tflite").read_bytes(), (1 << 31) + 64
+    raw = schema.ModelT.InitFromPackedBuf(bytearray(content))
+    moved = [(raw.buffers[1], "offset", raw.buffers[1].size), (raw.subgraphs[0].operators[1], "largeCustomOptionsOffset", raw.subgraphs[0].operators[1].largeCustomOptionsSize)]
+    with open(tmp_path / "far.tflite", "wb") as file:
+        for owner, field, size in moved:
+            file.seek(far)
+            start = getattr(owner, field)
+            file.write(content[start : start + size])
+            setattr(owner, field, far)
+            far += 4096
+        file.seek(0)
+        file.write(packed(raw))
+    assert os.path.getsize(tmp_path / "far.tflite") > 1 << 31
+    assert differences(Model.read(tmp_path / "far.tflite").schema, model.schema) == []
+
+
 def test_an_appended_archive_survives(tmp_path):
     path = tmp_path / "a.tflite"
     Model.read(packed(everything())).write(path)

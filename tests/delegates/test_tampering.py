@@ -4,6 +4,9 @@ Run with -s to see the counts. What LiteRT's flatbuffer gives no check sum (name
 whoever writes the file: such a model computes what it says. The packed weights are what we promise to notice.
 """
 
+import collections
+import re
+
 import flatbuffers
 import numpy as np
 import pytest
@@ -63,12 +66,19 @@ def edited(edit) -> bytes:
     return bytes(builder.Output())
 
 
+def rule_of(outcome: hostile.Outcome) -> str:
+    """What must be otherwise: a rule of FORMAT.md, section 5, an option, a tensor of the op."""
+    return re.search(r"([\w ]+) must be ", outcome.detail)[1].strip()
+
+
 def report(title: str, outcomes, original: hostile.Outcome) -> None:
     """Prints the counts; no outcome may be a crash or a hang."""
     counts = hostile.count(outcomes)
     same = sum(outcome == original for outcome in outcomes)
     print(f"\n{title}: {len(outcomes)} tried, {counts['named']} named by us, {counts['litert']} by LiteRT, {counts['valid']} valid ({same} with the same outputs), "
           f"{counts['crash'] + counts['hang']} crashes")  # fmt: skip
+    rules = collections.Counter(rule_of(outcome) for outcome in outcomes if outcome.kind == "named")
+    print("  " + ", ".join(f"{rule} {count}" for rule, count in sorted(rules.items())))
     bad = [outcome for outcome in outcomes if outcome.kind in ("crash", "hang")]
     assert not bad, bad[0]
 
