@@ -38,6 +38,7 @@ class WeightInfo:
         op_type: builtin operator name of its user, for example `CONV_2D`.
         shape, axis: of the tensor; the axis of its output channels.
         dtype: `float32` (float16 behind a DEQUANTIZE counts as float32) or `int8`.
+        used_once: every use multiplies it with a single row.
     """
 
     names: tuple[str, ...]
@@ -45,6 +46,7 @@ class WeightInfo:
     shape: tuple[int, ...]
     axis: int
     dtype: str
+    used_once: bool = False
 
     @property
     def num_elements(self) -> int:
@@ -132,17 +134,24 @@ def _settings(weight: WeightInfo, chosen: WeightConfig, asked: float | None) -> 
         relative_error=chosen.relative_error or asked or _MOST_RELATIVE_ERROR,
         channel_exponent=chosen.channel_exponent,
         codecs=chosen.codecs,
-        objective=chosen.objective,
+        objective=chosen.objective or ("latency" if _wants_speed(weight, chosen) else "size"),
         taps=_taps(weight),
         compute=chosen.compute,
         grouping=grouping,
     )
 
 
+def _wants_speed(weight: WeightInfo, chosen: WeightConfig) -> bool:
+    """Where the recipe says nothing of it: decoding is all that weights used once cost, and who computes in int8 wants to be fast. int8 weights would not shrink."""
+    return weight.used_once and chosen.compute == "int8" and weight.dtype != "int8"
+
+
 def _buckets(weight: WeightInfo, chosen: WeightConfig, grouping: tuple[int, int, int]) -> str:
     """What the recipe says, but for integers, and for channels so short that a basis of their own would cost more than it saves."""
     if weight.dtype == "int8":
         return "integer"
+    if chosen.buckets is None:
+        return "uniform" if _wants_speed(weight, chosen) else "dependent"
     channel_elements = weight.num_elements // weight.shape[weight.axis]
     too_short = smartdeal.basis_bits(channel_elements, grouping[0], grouping[2]) > _MOST_BASIS_BITS
     return "uniform" if chosen.buckets == "smartdeal" and too_short else chosen.buckets

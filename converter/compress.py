@@ -16,11 +16,10 @@ from tflite_smart.delegates import native
 # A tile more costs `tile_overhead_bytes` and makes random access and threads finer: cut where the overhead is this small a part.
 _TILE_OVERHEAD = 0.004
 
-# Decoding time of one id relative to bitpack's (delegates/bench, AVX2 and AVX-512, rounded), and how many bits per id such a unit of time is worth to each objective.
-_DECODE_TIME = {"raw": 0.5, "bitpack": 1.0, "sparse": 1.5, "rans": 4.0}
 _EXACT_BITS = 1.0  # what it may cost per weight to keep what somebody trained exactly
 _VANISHED = 0.9  # a relative error that only weights below the smallest float32 step can have
-_DECODE_WEIGHT = {"size": 0.0, "balanced": 0.05, "latency": 1.0}
+# How many bits per id a unit of `Codec.decode_time` is worth. Where weights come from memory and are used once, such a unit takes as long as reading 2 to 4 bits.
+_DECODE_WEIGHT = {"size": 0.0, "balanced": 0.05, "latency": 2.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,14 +131,11 @@ def choose_codec(ids: np.ndarray, settings: TensorSettings) -> tuple[str, CodecP
     weight = _DECODE_WEIGHT[settings.objective]
     best = None
     for name in settings.codecs:
-        plan = CODECS[name].plan(histogram)
-        if plan is None:
-            continue
-        parameters, bits = plan
-        bits += 8 * CODECS[name].tile_overhead_bytes
-        cost = bits + weight * _DECODE_TIME[name] * ids.size
-        if best is None or cost < best[0]:
-            best = cost, name, parameters, bits / ids.size
+        for parameters, bits, time in CODECS[name].plans(histogram):
+            bits += 8 * CODECS[name].tile_overhead_bytes
+            cost = bits + weight * time
+            if best is None or cost < best[0]:
+                best = cost, name, parameters, bits / ids.size
     if best is None:
         raise ValueError(f"codecs must hold one that can store these ids. Received: codecs={settings.codecs}. Add `raw`.")
     return best[1:]

@@ -155,7 +155,7 @@ def _weight(model: Model, buffer: int, tensors: list[tuple[_Graph, int]]) -> Wei
         raise _No("tensors of different types or shapes share its bytes")
     names = [tensor_name(tensor)] + [_output_name(site) for site in sites]
     dtype = "int8" if tensor.type == schema.TensorType.INT8 else "float32"
-    info = WeightInfo(tuple(dict.fromkeys(names)), model.op_name(sites[0].op), shape(tensor), axis, dtype)
+    info = WeightInfo(tuple(dict.fromkeys(names)), model.op_name(sites[0].op), shape(tensor), axis, dtype, all(_one_row(model, site) for site in sites))
     members = [(graph.subgraph, index) for graph, index in tensors]
     return Weight(buffer, members, sites, info, model.values(tensor), layer_name(names[0]))
 
@@ -169,6 +169,12 @@ def _common_axis(model: Model, sites: list[Site]) -> int:
     """One packed weight has one channel axis. The fused kernels need theirs; Expand takes any."""
     fused = [site.axis for site in sites if is_fused(model, site)]
     return fused[0] if fused else sites[0].axis
+
+
+def _one_row(model: Model, site: Site) -> bool:
+    """Whether the operator is a dense layer of a single row. A batch that is left open counts as 1."""
+    rows = shape(site.subgraph.tensors[int(site.op.inputs[0])])[:-1]
+    return model.op_name(site.op) == "FULLY_CONNECTED" and math.prod(rows) == 1
 
 
 def is_fused(model: Model, site: Site) -> bool:

@@ -36,6 +36,7 @@ class Codec(abc.ABC):
     name: str
     number: int  # the header's `codec` field
     tile_overhead_bytes: int  # fixed cost of cutting a tensor in one tile more, index entry included
+    decode_time: float  # of one id, in that of bitpack without escapes: the mean of AVX2 and AVX-512, rounded (delegates/bench/decode.cc)
 
     @abc.abstractmethod
     def plan(self, histogram: np.ndarray) -> tuple[CodecParameters, float] | None:
@@ -47,6 +48,11 @@ class Codec(abc.ABC):
         Returns:
             The parameters and the estimated payload in bits, tile overhead not counted, or None where the codec can't store such ids.
         """
+
+    def plans(self, histogram: np.ndarray) -> list[tuple[CodecParameters, float, float]]:
+        """What may be cheapest where decoding time counts too: as `plan`, each with the time that all ids take to decode."""
+        plan = self.plan(histogram)
+        return [] if plan is None else [(*plan, self.decode_time * float(histogram.sum()))]
 
     @abc.abstractmethod
     def fixed_bytes(self, count: int, parameters: CodecParameters) -> int:

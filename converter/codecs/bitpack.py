@@ -6,27 +6,30 @@ from tflite_smart.converter.codecs import base
 from tflite_smart.converter.codecs.base import Codec, CodecParameters
 
 _MAX_BITS = 7
+_ESCAPE_TIME = 1.0  # what every id of a row costs more where the row has an escape
 
 
 class BitPack(Codec):
     name = "bitpack"
     number = 1
     tile_overhead_bytes = 4
+    decode_time = 1.0
 
     def plan(self, histogram):
-        used = np.flatnonzero(histogram)
+        return min((plan[:2] for plan in self.plans(histogram)), key=lambda plan: plan[1], default=None)
+
+    def plans(self, histogram):
+        used, count = np.flatnonzero(histogram), float(histogram.sum())
         span = int(used[-1] - used[0]) + 1
         exact_bits = (span - 1).bit_length()
-        options = []
+        plans = []
         if exact_bits <= _MAX_BITS:
-            options.append((exact_bits * histogram.sum(), CodecParameters(exact_bits, int(used[0]) + base.MIN_ID)))
+            plans.append((CodecParameters(exact_bits, int(used[0]) + base.MIN_ID), exact_bits * count, self.decode_time * count))
         for bits in range(1, min(exact_bits, _MAX_BITS + 1)):
             start, outside = base.best_window(histogram, (1 << bits) - 1)
-            options.append((bits * histogram.sum() + 8 * outside, CodecParameters(bits, start, has_escape=True)))
-        if not options:
-            return None
-        total_bits, parameters = min(options, key=lambda option: option[0])
-        return parameters, float(total_bits)
+            rows_with_escape = 1 - (1 - outside / count) ** base.LANES
+            plans.append((CodecParameters(bits, start, has_escape=True), bits * count + 8.0 * outside, (self.decode_time + _ESCAPE_TIME * rows_with_escape) * count))
+        return plans
 
     def encode_tile(self, ids, parameters):
         escape_code = _escape_code(parameters)

@@ -30,6 +30,7 @@ class Rans(Codec):
     name = "rans"
     number = 2
     tile_overhead_bytes = 4 + 32  # index entry; 64 bytes of states carry half of their bits as information
+    decode_time = 4.0
 
     def plan(self, histogram):
         best = None

@@ -10,6 +10,7 @@ class Raw(Codec):
     name = "raw"
     number = 0
     tile_overhead_bytes = 4
+    decode_time = 0.5
 
     def plan(self, histogram):
         return CodecParameters(), 8.0 * histogram.sum()

@@ -11,6 +11,7 @@ class Sparse(Codec):
     name = "sparse"
     number = 3
     tile_overhead_bytes = 4
+    decode_time = 1.5
 
     def plan(self, histogram):
         num_nonzero = histogram.sum() - histogram[-base.MIN_ID]
