@@ -53,7 +53,7 @@ TFS_INLINE __m256i Broadcast(const uint8_t* table) {
 TFS_INLINE __m256i Select(__m256i condition, __m256i yes, __m256i no) { return _mm256_blendv_epi8(no, yes, condition); }
 
 // Planes are read at the speed of memory, which needs to be told where reading goes on: the processor itself stops at the end of a page.
-constexpr size_t kPrefetchBytes = 2048;
+constexpr size_t kPrefetchBytes = 1024;
 
 // What the slot of a lane says.
 struct Symbol {
@@ -109,7 +109,9 @@ struct X86 {
       BitpackLoop loop(coding, *state);
       const uint8_t* planes = state->planes;
       for (; rows >= kStep; rows -= kStep, ids += kStep * kLanes, planes += kStep * loop.planes_.bytes()) {
-        _mm_prefetch(reinterpret_cast<const char*>(planes + kPrefetchBytes), _MM_HINT_T0);
+        const char* const ahead = reinterpret_cast<const char*>(planes + kPrefetchBytes);
+        _mm_prefetch(ahead, _MM_HINT_T0);
+        if (kStep > 1) _mm_prefetch(ahead + kStep / 2 * loop.planes_.bytes(), _MM_HINT_T0);  // so that no line is left out
         loop.template Rows<kStep>(planes, ids);
       }
       for (; rows > 0; --rows, ids += kLanes, planes += loop.planes_.bytes()) loop.template Rows<1>(planes, ids);

@@ -6,7 +6,8 @@ with threads.
 FOLDER holds the originals, NAME.tflite; their smart versions are made beside them, NAME.smart.tflite, unless they are there already. With
 `--build` the networks of the table that FOLDER lacks are built first, with random weights from Laplace distributions (needs TensorFlow), and those of `--keras`.
 With `--int8` ours are computed in int8 (`--compute int8`) and the other side is LiteRT's dynamic-range version of the same network, NAME.dynamic.tflite, which `--build --int8`
-writes too. A full-integer model belongs into the table without it: its recompressed self computes in integers anyway.
+writes too. A model that is dynamic-range itself is measured with `--int8` alone, beside itself. A full-integer model belongs into the table without it: its recompressed self
+computes in integers anyway.
 Not part of the tests: the figures are those of this machine now. Models are taken in turn, each run in its own process (see
 tflite_smart/benchmark.py); every ratio is a median over the rounds.
 """
@@ -18,10 +19,12 @@ from pathlib import Path
 import statistics
 import sys
 
+from ai_edge_litert import schema_py_generated as schema
 import numpy as np
 
 from tflite_smart import benchmark, convert
 from tflite_smart.converter.errors import UnsupportedModelError
+from tflite_smart.converter.model_editor import Model
 
 SEED = 3
 WEIGHT_SCALE = 0.05
@@ -102,18 +105,35 @@ def build_missing(folder: Path, keras_files: list[Path], int8: bool) -> None:
             (folder / file).write_bytes(converter.convert())
 
 
+def is_dynamic_range(path: Path) -> bool:
+    """Whether a convolution or a dense layer multiplies float32 activations with int8 weights."""
+    model = Model.read(str(path))
+    types = [
+        [subgraph.tensors[int(index)].type for index in op.inputs[:2]]
+        for subgraph in model.schema.subgraphs
+        for op in subgraph.operators or ()
+        if model.op_name(op) in ("CONV_2D", "FULLY_CONNECTED")
+    ]
+    return [schema.TensorType.FLOAT32, schema.TensorType.INT8] in types
+
+
 def pairs(folder: Path, names: list[str] | None, int8: bool) -> dict[str, tuple[str, str]]:
     """Paths of the other side and of the smart version by name; missing smart versions are made."""
-    found, ending = {}, DYNAMIC if int8 else ".tflite"
+    found = {}
     recipe = {**RECIPE, "global_config": {"compute": "int8"}} if int8 else RECIPE
-    for path in sorted(folder.glob(f"*{ending}")):
-        name = path.name.removesuffix(ending)
+    for path in sorted(folder.glob("*.tflite")):
+        name = path.name.removesuffix(".tflite")
         if "." in name or (names and name not in names):  # NAME.smart and the like
+            continue
+        itself = is_dynamic_range(path)
+        other = path if itself or not int8 else folder / (name + DYNAMIC)
+        if itself and not int8 or not other.exists():
+            print(f"{name} left out: {'its weights are int8, measure it with --int8' if itself else f'no {other.name}'}", file=sys.stderr)
             continue
         smart = folder / f"{name}{'.int8' if int8 else ''}.smart.tflite"
         if not smart.exists():
-            convert(str(folder / f"{name}.tflite"), recipe, output=str(smart))
-        found[name] = (str(path), str(smart))
+            convert(str(path), recipe, output=str(smart))
+        found[name] = (str(other), str(smart))
     return found
 
 

@@ -141,3 +141,13 @@ def test_a_damaged_tile_is_an_error_or_another_tile(name):
             codec.decode_tile(bytes(damaged), len(ids), parameters)
         except PackedWeightError:
             pass
+
+
+def test_escapes_cost_bitpack_time():
+    """Per id: 1 without escapes, more where rows have one, never more than twice as much; the smallest plan is that of `plan`."""
+    rng = np.random.default_rng(SEED)
+    ids = np.clip(np.rint(rng.laplace(0, 2, 20000)), -128, 127).astype(np.int8)
+    plans = CODECS["bitpack"].plans(histogram(ids))
+    times = {parameters.raw_bits: time / ids.size for parameters, _, time in plans}
+    assert times[1] > 1.99 and 1.3 < times[4] < 1.9 and 1.0 < times[5] < 1.1
+    assert CODECS["bitpack"].plan(histogram(ids)) == min((plan[:2] for plan in plans), key=lambda plan: plan[1])

@@ -57,8 +57,21 @@ def test_operators_ask_for_what_the_recipe_says(source, tmp_path, recipe, expect
     assert asked(tmp_path / "smart.tflite") == expected
 
 
+@pytest.mark.parametrize(
+    "config, codec",
+    [({}, "rans"), (INT8, "bitpack"), ({**INT8, "objective": "size"}, "rans"), ({**INT8, "objective": "latency"}, "bitpack")],
+)
+def test_weights_used_once_decode_fast_in_int8(source, tmp_path, config, codec):
+    """The dense layer has one row. The convolution uses each weight 64 times: what decoding takes does not matter there."""
+    report = convert(source, {"error_budget": 0.005, "min_weight_elements": 256, "global_config": config}, output=tmp_path / "smart.tflite")
+    rows = {row.op_type: row for row in report.rows}
+    assert rows["FULLY_CONNECTED"].codec == codec
+    assert config is not INT8 or rows["FULLY_CONNECTED"].value_kind == "uniform"
+    assert (rows["CONV_2D"].codec == "rans") == (config.get("objective") != "latency")
+
+
 def test_expand_forgets_it(source, tmp_path):
-    for name, recipe in (("a", {}), ("b", {"global_config": INT8})):
+    for name, recipe in (("a", {"global_config": {"objective": "size", "buckets": "dependent"}}), ("b", {"global_config": {**INT8, "objective": "size", "buckets": "dependent"}})):
         convert(source, recipe, output=tmp_path / name)
         expand(tmp_path / name, tmp_path / f"{name}.plain")
     assert (tmp_path / "a.plain").read_bytes() == (tmp_path / "b.plain").read_bytes()
