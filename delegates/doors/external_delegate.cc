@@ -1,10 +1,9 @@
 // The external-delegate door: what LiteRT and TensorFlow load with load_delegate("libtflite_smart_delegate.so", options).
 //
 // READ FIRST
-// * We claim the custom ops TFLiteSmart.* and nothing else: the rest still goes to XNNPACK, which the interpreter applies after us.
-// * Every node is claimed on its own, with the neighbours that it can take over without memory of its own (neighbours.h). Larger
-//   partitions would have to bring memory for what lies between their nodes; so all activations stay in the runtime's arena, where
-//   they share memory with everyone else's.
+// * We claim the custom ops TFLiteSmart.*, and what lies between them of the builtin ones in glue_ops.h. The runtime makes partitions of
+//   these, and we a segment of each (segment.h). The rest still goes to XNNPACK, which the interpreter applies after us.
+// * An Expand is claimed on its own: its output is for others and large, and should live as shortly as can be.
 // * The claimed nodes keep running when shapes change (kDelegateAllowsDynamicTensors); otherwise a resized input would take
 //   the delegate away and leave custom ops that nobody knows.
 #include <cstdlib>
@@ -14,9 +13,9 @@
 #include <new>
 #include <vector>
 
-#include "doors/kernel.h"
-#include "doors/neighbours.h"
+#include "doors/glue_ops.h"
 #include "doors/op.h"
+#include "doors/segment.h"
 #include "doors/tflite_abi.h"
 #include "kernels/isa.h"
 #include "tflite_smart.h"
@@ -38,43 +37,19 @@ struct DelegateData {
   std::unique_ptr<Runtime> runtime;  // made by the first interpreter that uses the delegate
 };
 
-bool IsOurs(const tfl::Registration& registration) {
-  return registration.builtin_code == tfl::kBuiltinCustom && registration.custom_name != nullptr &&
-         std::strncmp(registration.custom_name, kOpPrefix, sizeof(kOpPrefix) - 1) == 0;
-}
-
 void* KernelInit(tfl::Context* context, const char* buffer, size_t) {
   const auto* params = reinterpret_cast<const tfl::DelegateParams*>(buffer);
   auto* data = static_cast<DelegateData*>(params->delegate->data);
-  tfl::Node* node = nullptr;
-  tfl::Registration* registration = nullptr;
-  for (int i = 0; i < params->nodes_to_replace->size; ++i) {
-    if (context->GetNodeAndRegistration(context, params->nodes_to_replace->data[i], &node, &registration) != tfl::kOk) return tfl::InitFailed();
-    if (IsOurs(*registration)) break;
-  }
-  if (!IsOurs(*registration)) return tfl::InitFailed();
-  std::unique_ptr<Kernel> kernel(new (std::nothrow) Kernel);
-  if (kernel == nullptr) return tfl::InitFailed();
-  kernel->op = MakeOp(registration->custom_name);
-  kernel->op_name = registration->custom_name;
-  kernel->weight_name = WeightName(*context, *node);
-  if (kernel->op == nullptr) return tfl::InitFailed();
-  if (Report(context, *kernel, kernel->op->Init(context, *node, data->runtime.get())) != tfl::kOk) return tfl::InitFailed();
-  if (Report(context, *kernel, AbsorbNeighbours(context, *params->nodes_to_replace, kernel->op.get())) != tfl::kOk) return tfl::InitFailed();
-  return kernel.release();
+  std::unique_ptr<Segment> segment(new (std::nothrow) Segment);
+  if (segment == nullptr || segment->Init(context, *params, data->runtime.get()) != tfl::kOk) return tfl::InitFailed();
+  return segment.release();
 }
 
-void KernelFree(tfl::Context*, void* kernel) { delete static_cast<Kernel*>(kernel); }
+void KernelFree(tfl::Context*, void* segment) { delete static_cast<Segment*>(segment); }
 
-tfl::Status KernelPrepare(tfl::Context* context, tfl::Node* node) {
-  const Kernel& kernel = *static_cast<Kernel*>(node->user_data);
-  return Report(context, kernel, kernel.op->Prepare(context));
-}
+tfl::Status KernelPrepare(tfl::Context* context, tfl::Node* node) { return static_cast<Segment*>(node->user_data)->Prepare(context, node); }
 
-tfl::Status KernelInvoke(tfl::Context* context, tfl::Node* node) {
-  const Kernel& kernel = *static_cast<Kernel*>(node->user_data);
-  return Report(context, kernel, kernel.op->Run(context));
-}
+tfl::Status KernelInvoke(tfl::Context* context, tfl::Node* node) { return static_cast<Segment*>(node->user_data)->Invoke(context); }
 
 // Whether the interpreter in front of us looks like the structures of tflite_abi.h. Op::OpenWeight() looks at the tensors.
 bool CheckContext(tfl::Context* context) {
@@ -87,24 +62,64 @@ bool CheckContext(tfl::Context* context) {
          context->recommended_num_threads < (1 << 20);
 }
 
-// Our nodes; an error for a TFLiteSmart op that this library doesn't know.
-tfl::Status FindNodes(tfl::Context* context, std::vector<Claim>* claims) {
+// Nodes of the graph, as the runtime wants them.
+class NodeList {
+ public:
+  void Add(int node) {
+    data_.push_back(node);
+    data_[0] = static_cast<int>(data_.size()) - 1;
+  }
+  void Add(const tfl::IntArray& nodes) {
+    for (int i = 0; i < nodes.size; ++i) Add(nodes.data[i]);
+  }
+  bool empty() const { return data_[0] == 0; }
+  const tfl::IntArray* get() const { return reinterpret_cast<const tfl::IntArray*>(data_.data()); }
+
+ private:
+  std::vector<int> data_ = {0};  // the size, then the nodes
+};
+
+// What may become segments, and the Expands. An error for a TFLiteSmart op that this library doesn't know.
+tfl::Status FindNodes(tfl::Context* context, NodeList* nodes, std::vector<int>* expands) {
   tfl::IntArray* plan = nullptr;
   if (context->GetExecutionPlan(context, &plan) != tfl::kOk || plan == nullptr) return tfl::kError;
   for (int i = 0; i < plan->size; ++i) {
-    tfl::Node* node = nullptr;
-    tfl::Registration* registration = nullptr;
+    GraphNode node;
     const int index = plan->data[i];
-    if (context->GetNodeAndRegistration(context, index, &node, &registration) != tfl::kOk) return tfl::kError;
-    if (!IsOurs(*registration)) continue;
+    if (!node.Read(context, index)) return tfl::kError;
     // No look at the version: the runtime says 1 for every custom op it doesn't know itself. An op that changes gets another name.
-    if (MakeOp(registration->custom_name) == nullptr) {
+    if (node.IsOurs() && MakeOp(node.registration->custom_name) == nullptr) {
       context->ReportError(context, "TFLite Smart delegate: op must be one of %s. Received: %s. Install a newer tflite_smart.", OpNames(),
-                           registration->custom_name);
+                           node.registration->custom_name);
       return tfl::kError;
     }
-    claims->push_back({index});
+    if (node.IsOurs("Expand")) {
+      expands->push_back(index);
+    } else if (node.IsOurs() || IsGlue(*context, node)) {
+      nodes->Add(index);
+    }
   }
+  return tfl::kOk;
+}
+
+bool HasOurs(tfl::Context* context, const tfl::IntArray& nodes) {
+  GraphNode node;
+  for (int i = 0; i < nodes.size; ++i) {
+    if (node.Read(context, nodes.data[i]) && node.IsOurs()) return true;
+  }
+  return false;
+}
+
+// Leaves out partitions without an op of ours: XNNPACK may have them.
+tfl::Status KeepOurPartitions(tfl::Context* context, NodeList* nodes) {
+  tfl::DelegateParams* partitions = nullptr;
+  int count = 0;
+  if (context->PreviewDelegatePartitioning(context, nodes->get(), &partitions, &count) != tfl::kOk) return tfl::kError;
+  NodeList kept;
+  for (int i = 0; i < count; ++i) {
+    if (HasOurs(context, *partitions[i].nodes_to_replace)) kept.Add(*partitions[i].nodes_to_replace);
+  }
+  *nodes = kept;
   return tfl::kOk;
 }
 
@@ -124,8 +139,9 @@ tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
   if (data->runtime == nullptr) return tfl::kError;
 
   // Found before anything is replaced: the plan changes under us with every claimed node.
-  std::vector<Claim> claims;
-  if (FindNodes(context, &claims) != tfl::kOk || FindNeighbours(context, &claims) != tfl::kOk) return tfl::kError;
+  NodeList nodes;
+  std::vector<int> expands;
+  if (FindNodes(context, &nodes, &expands) != tfl::kOk || KeepOurPartitions(context, &nodes) != tfl::kOk) return tfl::kError;
   tfl::Registration registration = {};
   registration.init = KernelInit;
   registration.free = KernelFree;
@@ -133,12 +149,13 @@ tfl::Status DelegatePrepare(tfl::Context* context, tfl::Delegate* delegate) {
   registration.invoke = KernelInvoke;
   registration.custom_name = "TFLiteSmartDelegate";
   registration.version = 1;
-  for (const Claim& claim : claims) {
-    const NodeList nodes(claim);
-    const tfl::Status status = context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, nodes.get(), delegate);
-    if (status != tfl::kOk) return status;
+  tfl::Status status = nodes.empty() ? tfl::kOk : context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, nodes.get(), delegate);
+  for (size_t i = 0; i < expands.size() && status == tfl::kOk; ++i) {
+    NodeList alone;
+    alone.Add(expands[i]);
+    status = context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, alone.get(), delegate);
   }
-  return tfl::kOk;
+  return status;
 }
 
 bool ReadNumber(const char* value, long min, long max, long* number) {

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int32_t kMaxInt = INT32_MAX;
 constexpr int32_t kMaxStep = 1 << 16;  // of a stride or a dilation: far above any image's size, far below what overflows
-constexpr int kX = 0, kBias = 2, kScales = 3;
+constexpr size_t kX = 0, kBias = 2, kScales = 3;
 
 // TFLite's own kernels ignore TANH and SIGN_BIT, so no converter may fuse them.
 const char* const kActivations[] = {"NONE", "RELU", "RELU_N1_TO_1", "RELU6", nullptr};
@@ -45,7 +45,7 @@ Status CheckBias(const tfl::Tensor* bias, tfl::Type type, const PackedWeight& we
                    weight.num_channels, static_cast<long long>(shape.elements()));
 }
 
-class MultiplyOp : public Op {
+class MultiplyOp : public PackedOp {
  public:
   Status Prepare(tfl::Context* context) override {
     Shape x, y;
@@ -71,8 +71,9 @@ class MultiplyOp : public Op {
     }
     if (integer(context)) return RunInt8(*Input(context, kX), tensor, *Output(context));
     TFS_RETURN_IF_ERROR(RunFloat(*Input(context, kX), tensor, *Output(context)));
-    if (residual_ >= 0) return AddResidual(context->tensors[residual_], y, *Output(context));
-    return ApplyCurve(runtime_, curve_, y.elements(), Output(context)->data.f);
+    if (residual_ != 0) return AddResidual(*Input(context, residual_), y, *Output(context));
+    float* const out = Output(context)->data.f;
+    return curve_ == Curve::kNone ? Status() : RunCurve(runtime_, curve_, out, y.elements(), out);
   }
 
   void AbsorbPad(int x, const Padding& padding) override {
@@ -81,7 +82,9 @@ class MultiplyOp : public Op {
   }
 
   void AbsorbAdd(const tfl::Node& add, Activation activation) override {
-    residual_ = add.inputs->data[add.inputs->data[0] == output() ? 1 : 0];
+    while (inputs().size() <= kScales) AddInput(tfl::kOptionalTensor);
+    residual_ = inputs().size();
+    AddInput(add.inputs->data[add.inputs->data[0] == output() ? 1 : 0]);
     residual_activation_ = activation;
     SetOutput(add.outputs->data[0]);
   }
@@ -148,7 +151,7 @@ class MultiplyOp : public Op {
 
   Int8Quantization quantization_;
   WeightScales float_scales_;
-  int residual_ = -1;  // tensor that is added to the output
+  size_t residual_ = 0;  // input that is added to the output; 0: none
   Activation residual_activation_ = Activation::kNone;
   Curve curve_ = Curve::kNone;
 };

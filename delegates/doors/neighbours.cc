@@ -7,49 +7,39 @@ namespace {
 
 constexpr int kAdd = 0, kLogistic = 14, kMul = 18, kPad = 34, kHardSwish = 117;  // builtin codes
 
-struct GraphNode {
-  tfl::Node* node = nullptr;
-  tfl::Registration* registration = nullptr;
-
-  bool Read(tfl::Context* context, int index) { return context->GetNodeAndRegistration(context, index, &node, &registration) == tfl::kOk; }
-  bool Is(int code, int inputs) const {
-    return registration->builtin_code == code && node->inputs != nullptr && node->inputs->size == inputs && node->outputs != nullptr &&
-           node->outputs->size == 1;
-  }
-  int output() const { return node->outputs->data[0]; }
-};
-
-// Who writes a tensor, who reads it first, and how often it is read. -1: nobody.
+// Which of the nodes writes a tensor, which reads it first, and how often it is read, from outside too. -1: none of them.
 struct Users {
   int producer = -1, consumer = -1, reads = 0;
 };
 
 class Graph {
  public:
-  explicit Graph(size_t tensors) : users_(tensors) {}
-
-  void Add(int index, const tfl::Node& node) {
-    for (int i = 0; node.outputs != nullptr && i < node.outputs->size; ++i) {
-      if (Known(node.outputs->data[i])) users_[static_cast<size_t>(node.outputs->data[i])].producer = index;
+  Graph(const tfl::Context& context, const std::vector<GraphNode>& nodes, const tfl::IntArray& visible) : nodes_(nodes), users_(context.tensors_size) {
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      const tfl::Node& node = *nodes[i].node;
+      for (int j = 0; node.outputs != nullptr && j < node.outputs->size; ++j) {
+        if (Known(node.outputs->data[j])) users_[static_cast<size_t>(node.outputs->data[j])].producer = static_cast<int>(i);
+      }
+      for (int j = 0; node.inputs != nullptr && j < node.inputs->size; ++j) {
+        if (!Known(node.inputs->data[j])) continue;
+        Users& users = users_[static_cast<size_t>(node.inputs->data[j])];
+        if (users.reads++ == 0) users.consumer = static_cast<int>(i);
+      }
     }
-    for (int i = 0; node.inputs != nullptr && i < node.inputs->size; ++i) {
-      if (!Known(node.inputs->data[i])) continue;
-      Users& users = users_[static_cast<size_t>(node.inputs->data[i])];
-      if (users.reads++ == 0) users.consumer = index;
-    }
+    for (int i = 0; i < visible.size; ++i) users_[static_cast<size_t>(visible.data[i])].reads += 2;  // more than anything here can take
   }
 
   Users of(int tensor) const { return Known(tensor) ? users_[static_cast<size_t>(tensor)] : Users(); }
+  const GraphNode& node(int i) const { return nodes_[static_cast<size_t>(i)]; }
 
  private:
   bool Known(int tensor) const { return tensor >= 0 && static_cast<size_t>(tensor) < users_.size(); }
 
+  const std::vector<GraphNode>& nodes_;
   std::vector<Users> users_;
 };
 
-bool IsConvolution(const char* name) {
-  return name != nullptr && (std::strcmp(name, "TFLiteSmart.Conv2D") == 0 || std::strcmp(name, "TFLiteSmart.DepthwiseConv2D") == 0);
-}
+bool IsConvolution(const GraphNode& node) { return node.IsOurs("Conv2D") || node.IsOurs("DepthwiseConv2D"); }
 
 bool SameShape(const tfl::Tensor& a, const tfl::Tensor& b) {
   return a.type == tfl::kFloat32 && b.type == tfl::kFloat32 && a.dims != nullptr && b.dims != nullptr && a.dims->size == b.dims->size &&
@@ -92,93 +82,71 @@ bool ReadBinary(const GraphNode& binary, int code, Activation* activation) {
   return true;
 }
 
-// Whether a claim's nodes would become one node with one output.
-bool IsOnePartition(tfl::Context* context, const Claim& claim) {
-  const NodeList nodes(claim);
-  tfl::DelegateParams* partitions = nullptr;
-  int count = 0;
-  return context->PreviewDelegatePartitioning(context, nodes.get(), &partitions, &count) == tfl::kOk && count == 1 &&
-         partitions[0].output_tensors->size == 1;
-}
-
 // The claim with the PAD in front of it, if it can have that.
 Claim WithPad(tfl::Context* context, const Graph& graph, const GraphNode& conv, Claim claim) {
-  const Users x = graph.of(conv.node->inputs->data[0]);
-  GraphNode pad;
+  const Users x = graph.of(conv.input(0));
   Padding padding;
-  if (x.producer < 0 || x.reads != 1 || !pad.Read(context, x.producer) || !ReadPad(context, pad, &padding) || !TakesPad(conv, padding)) return claim;
-  Claim with = claim;
-  with.pad = x.producer;
-  return IsOnePartition(context, with) ? with : claim;
+  if (x.producer < 0 || x.reads != 1 || !ReadPad(context, graph.node(x.producer), &padding) || !TakesPad(conv, padding)) return claim;
+  claim.pad = x.producer;
+  return claim;
 }
 
 // The claim with what comes behind it: y -> ADD or HARD_SWISH, or y -> LOGISTIC -> MUL <- y.
 Claim WithAfter(tfl::Context* context, const Graph& graph, int y, const Claim& claim) {
   const Users users = graph.of(y);
-  GraphNode first, mul;
   Activation activation;
-  if (users.consumer < 0 || !first.Read(context, users.consumer) || first.node->outputs == nullptr || first.node->outputs->size != 1) return claim;
+  if (users.consumer < 0 || context->tensors[y].type != tfl::kFloat32) return claim;
+  const GraphNode& first = graph.node(users.consumer);
   Claim with = claim;
   with.after = users.consumer;
   if (ReadBinary(first, kAdd, &activation)) {
-    const int* inputs = first.node->inputs->data;
-    const int other = inputs[0] == y ? inputs[1] : inputs[0];
-    if (users.reads != 1 || !SameShape(context->tensors[y], context->tensors[other])) return claim;
-  } else if (first.Is(kLogistic, 1)) {
-    const Users logistic = graph.of(first.output());
-    if (users.reads != 2 || logistic.reads != 1 || !mul.Read(context, logistic.consumer) || !ReadBinary(mul, kMul, &activation) ||
-        activation != Activation::kNone || (mul.node->inputs->data[0] != y && mul.node->inputs->data[1] != y)) {
-      return claim;
-    }
-    with.logistic = users.consumer;
-    with.after = logistic.consumer;
-  } else if (!first.Is(kHardSwish, 1) || users.reads != 1) {
-    return claim;
+    const int other = first.input(0) == y ? first.input(1) : first.input(0);
+    return users.reads == 1 && SameShape(context->tensors[y], context->tensors[other]) ? with : claim;
   }
-  return context->tensors[y].type == tfl::kFloat32 && IsOnePartition(context, with) ? with : claim;
+  if (first.Is(kHardSwish, 1)) return users.reads == 1 ? with : claim;
+  if (!first.Is(kLogistic, 1)) return claim;
+  const Users logistic = graph.of(first.output());
+  if (users.reads != 2 || logistic.reads != 1 || logistic.consumer < 0) return claim;
+  const GraphNode& mul = graph.node(logistic.consumer);
+  if (!ReadBinary(mul, kMul, &activation) || activation != Activation::kNone || (mul.input(0) != y && mul.input(1) != y)) return claim;
+  with.logistic = users.consumer;
+  with.after = logistic.consumer;
+  return with;
 }
 
 }  // namespace
 
-tfl::Status FindNeighbours(tfl::Context* context, std::vector<Claim>* claims) {
-  tfl::IntArray* plan = nullptr;
-  if (context->GetExecutionPlan(context, &plan) != tfl::kOk || plan == nullptr) return tfl::kError;
-  const std::vector<int> order(plan->data, plan->data + plan->size);  // a preview may move the plan
-  Graph graph(context->tensors_size);
-  GraphNode node;
-  for (const int index : order) {
-    if (!node.Read(context, index)) return tfl::kError;
-    graph.Add(index, *node.node);
-  }
-  for (Claim& claim : *claims) {
-    if (!node.Read(context, claim.node)) return tfl::kError;
-    if (!IsConvolution(node.registration->custom_name) || node.node->inputs->size < 1 || node.node->outputs->size != 1) continue;
-    claim = WithPad(context, graph, node, claim);
-    const Claim with = WithAfter(context, graph, node.output(), claim);
+std::vector<Claim> FindNeighbours(tfl::Context* context, const std::vector<GraphNode>& nodes, const tfl::IntArray& visible) {
+  const Graph graph(*context, nodes, visible);
+  std::vector<Claim> claims;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const GraphNode& node = nodes[i];
+    if (!IsConvolution(node) || node.node->inputs == nullptr || node.node->inputs->size < 1 || node.node->outputs == nullptr ||
+        node.node->outputs->size != 1) {
+      continue;
+    }
+    const Claim alone = WithPad(context, graph, node, {static_cast<int>(i)});
+    const Claim with = WithAfter(context, graph, node.output(), alone);
     bool taken = false;  // by the other of two convolutions that are added
-    for (const Claim& c : *claims) taken |= with.after >= 0 && c.after == with.after;
-    if (!taken) claim = with;
+    for (const Claim& c : claims) taken |= with.after >= 0 && c.after == with.after;
+    claims.push_back(taken ? alone : with);
   }
-  return tfl::kOk;
+  return claims;
 }
 
-Status AbsorbNeighbours(tfl::Context* context, const tfl::IntArray& nodes, Op* op) {
-  for (int i = 0; i < nodes.size; ++i) {
-    GraphNode node;
-    Padding padding;
-    Activation activation;
-    if (!node.Read(context, nodes.data[i])) return MakeError(Code::kInvalidArgument, "partition: its nodes must exist. Received: node=%d.", nodes.data[i]);
-    if (ReadPad(context, node, &padding)) {
-      op->AbsorbPad(node.node->inputs->data[0], padding);
-    } else if (ReadBinary(node, kAdd, &activation)) {
-      op->AbsorbAdd(*node.node, activation);
-    } else if (node.Is(kHardSwish, 1)) {
-      op->AbsorbCurve(node.output(), Curve::kHardSwish);
-    } else if (node.Is(kMul, 2)) {
-      op->AbsorbCurve(node.output(), Curve::kSwish);
-    }
+void AbsorbNeighbours(tfl::Context* context, const std::vector<GraphNode>& nodes, const Claim& claim, Op* op) {
+  const auto node = [&](int i) -> const GraphNode& { return nodes[static_cast<size_t>(i)]; };
+  Padding padding;
+  Activation activation;
+  if (claim.pad >= 0 && ReadPad(context, node(claim.pad), &padding)) op->AbsorbPad(node(claim.pad).input(0), padding);
+  if (claim.after < 0) return;
+  if (claim.logistic >= 0) {
+    op->AbsorbCurve(node(claim.after).output(), Curve::kSwish);
+  } else if (ReadBinary(node(claim.after), kAdd, &activation)) {
+    op->AbsorbAdd(*node(claim.after).node, activation);
+  } else {
+    op->AbsorbCurve(node(claim.after).output(), Curve::kHardSwish);
   }
-  return Status();
 }
 
 }  // namespace tflite_smart

@@ -5,18 +5,18 @@
 // READ FIRST
 // * Zeros are skipped as those of padding SAME are, and a sum is rounded once more, as ADD does: the same bits. Of a curve every kernel of
 //   LiteRT's has its own last bits, and so have we.
-// * The tensor in between disappears. So nobody else may read it, and it must be no output of the model; that nobody tells a delegate, but
-//   the partition that the runtime would make lists it as an output of its own.
+// * The tensor in between disappears. So nobody else may read it, and it must not be visible outside of the segment.
 #ifndef TFLITE_SMART_DOORS_NEIGHBOURS_H_
 #define TFLITE_SMART_DOORS_NEIGHBOURS_H_
 
 #include <vector>
 
+#include "doors/graph_node.h"
 #include "doors/op.h"
 
 namespace tflite_smart {
 
-// What becomes one node: `node` is ours; -1: none.
+// Nodes that become one step, by their place in the segment: `node` is the convolution; -1: none.
 struct Claim {
   int node;
   int pad = -1;
@@ -24,27 +24,11 @@ struct Claim {
   int logistic = -1;  // ... and if that is the MUL of a swish, its other half
 };
 
-// A claim as an IntArray.
-class NodeList {
- public:
-  explicit NodeList(const Claim& claim) {
-    for (const int node : {claim.pad, claim.node, claim.logistic, claim.after}) {
-      if (node >= 0) list_.data[list_.size++] = node;
-    }
-  }
-  const tfl::IntArray* get() const { return reinterpret_cast<const tfl::IntArray*>(&list_); }
+// A claim for each convolution among the nodes of a segment, whose tensors `visible` others read.
+std::vector<Claim> FindNeighbours(tfl::Context* context, const std::vector<GraphNode>& nodes, const tfl::IntArray& visible);
 
- private:
-  struct {
-    int size = 0, data[4] = {};
-  } list_;
-};
-
-// Adds the neighbours that each claim can take over. kError if the runtime refuses an answer.
-tfl::Status FindNeighbours(tfl::Context* context, std::vector<Claim>* claims);
-
-// Tells `op`, after its Init(), about the nodes of its partition that are not its own.
-Status AbsorbNeighbours(tfl::Context* context, const tfl::IntArray& nodes, Op* op);
+// Tells the convolution, after its Init(), about the rest of its claim.
+void AbsorbNeighbours(tfl::Context* context, const std::vector<GraphNode>& nodes, const Claim& claim, Op* op);
 
 }  // namespace tflite_smart
 

@@ -80,20 +80,27 @@ Status Options::Choice(const char* key, const char* const* names, int missing, i
 
 Status Op::Init(tfl::Context* context, const tfl::Node& node, Runtime* runtime) {
   runtime_ = runtime;
-  if (node.inputs == nullptr || node.outputs == nullptr || node.inputs->size < MinInputs() || node.inputs->size > kMaxInputs ||
+  if (node.inputs == nullptr || node.outputs == nullptr || node.inputs->size < MinInputs() || node.inputs->size > MaxInputs() ||
       node.outputs->size != 1) {
     return MakeError(Code::kInvalidArgument, "a node must have %d to %d inputs and 1 output. Received: %d inputs, %d outputs.", MinInputs(),
-                     kMaxInputs, node.inputs == nullptr ? 0 : node.inputs->size, node.outputs == nullptr ? 0 : node.outputs->size);
+                     MaxInputs(), node.inputs == nullptr ? 0 : node.inputs->size, node.outputs == nullptr ? 0 : node.outputs->size);
   }
-  num_inputs_ = node.inputs->size;
-  for (int i = 0; i < num_inputs_; ++i) inputs_[i] = node.inputs->data[i];
+  inputs_.assign(node.inputs->data, node.inputs->data + node.inputs->size);
   output_ = node.outputs->data[0];
-  for (int i = -1; i < num_inputs_; ++i) {
-    const int tensor = i < 0 ? output_ : inputs_[i];
+  for (int i = -1; i < node.inputs->size; ++i) {
+    const int tensor = i < 0 ? output_ : inputs_[static_cast<size_t>(i)];
     if ((tensor != tfl::kOptionalTensor || i < MinInputs()) && (tensor < 0 || static_cast<size_t>(tensor) >= context->tensors_size)) {
       return MakeError(Code::kInvalidArgument, "tensors must be 0..%zu. Received: tensor=%d.", context->tensors_size - 1, tensor);
     }
   }
+  return Open(context, node);
+}
+
+tfl::Tensor* Op::Input(tfl::Context* context, size_t i) const {
+  return i < inputs_.size() && inputs_[i] != tfl::kOptionalTensor ? &context->tensors[inputs_[i]] : nullptr;
+}
+
+Status PackedOp::Open(tfl::Context* context, const tfl::Node& node) {
   TFS_RETURN_IF_ERROR(OpenWeight(context));
   runtime_->total_ids.fetch_add(weight_.num_elements(), std::memory_order_relaxed);
   Options options;
@@ -101,13 +108,13 @@ Status Op::Init(tfl::Context* context, const tfl::Node& node, Runtime* runtime) 
   return ReadOptions(options);
 }
 
-Status Op::Run(tfl::Context* context) {
+Status PackedOp::Run(tfl::Context* context) {
   if (!has_run_ && runtime_->keeps_ids()) TFS_RETURN_IF_ERROR(kept_ids_.Keep(&weight_));
   has_run_ = true;
   return Invoke(context);
 }
 
-Status Op::OpenWeight(tfl::Context* context) {
+Status PackedOp::OpenWeight(tfl::Context* context) {
   const tfl::Tensor& tensor = *Input(context, PackedInput());
   const bool constant = tensor.allocation_type == tfl::kMmapRo || tensor.allocation_type == tfl::kPersistentRo;
   // The shape of a byte vector says its size twice. If it does not, we may be reading structures of another layout than tflite_abi.h's.
@@ -117,11 +124,7 @@ Status Op::OpenWeight(tfl::Context* context) {
     return MakeError(Code::kInvalidArgument, "packed weight must be a constant uint8 tensor of one dimension. Received: type=%s, %s.",
                      TypeName(tensor.type), constant ? "constant" : "not constant");
   }
-  return Open(tensor.data.u8, tensor.bytes, &weight_);
-}
-
-tfl::Tensor* Op::Input(tfl::Context* context, int i) const {
-  return i < num_inputs_ && inputs_[i] != tfl::kOptionalTensor ? &context->tensors[inputs_[i]] : nullptr;
+  return tflite_smart::Open(tensor.data.u8, tensor.bytes, &weight_);
 }
 
 int64_t Shape::elements() const {

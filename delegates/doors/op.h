@@ -1,10 +1,11 @@
-// The TFLiteSmart.* custom ops behind TFLite's C ABI: what every door that speaks it shares.
+// The operators behind TFLite's C ABI, TFLiteSmart.* and the builtin ones of glue_ops.h: what every door that speaks it shares.
 //
 // An Op remembers the tensors of the node in the model, not those of the delegate's node: a runtime sorts the latter and drops duplicates.
 #ifndef TFLITE_SMART_DOORS_OP_H_
 #define TFLITE_SMART_DOORS_OP_H_
 
 #include <memory>
+#include <vector>
 
 #include "core/kept_ids.h"
 #include "core/packed.h"
@@ -36,12 +37,12 @@ class Op {
  public:
   virtual ~Op() = default;  // not a word to the runtime: a garbage collector may have destroyed the delegate first
 
-  // Once: reads the options, opens the packed weight, checks what can't change.
+  // Once: reads what the node says and checks what can't change.
   Status Init(tfl::Context* context, const tfl::Node& node, Runtime* runtime);
 
   // Whenever shapes may have changed: checks them and resizes the output.
   virtual Status Prepare(tfl::Context* context) = 0;
-  Status Run(tfl::Context* context);
+  virtual Status Run(tfl::Context* context) = 0;
 
   // After Init(), for ops that neighbours.h finds neighbours for: x and its padding, an ADD of the
   // output and a residual, or the tensor of a curve of the output.
@@ -49,32 +50,50 @@ class Op {
   virtual void AbsorbAdd(const tfl::Node&, Activation) {}
   virtual void AbsorbCurve(int, Curve) {}
 
+  // For whoever plans memory: the tensors that Run() reads, and that which it writes; which of the inputs may lie where the output
+  // does, or -1.
+  const std::vector<int>& inputs() const { return inputs_; }
+  int output() const { return output_; }
+  virtual int InPlaceInput() const { return -1; }
+
  protected:
+  virtual Status Open(tfl::Context* context, const tfl::Node& node) = 0;
+  virtual int MinInputs() const { return 2; }
+  virtual int MaxInputs() const { return 4; }
+
+  // An input that must be there / the output. A missing optional one is null.
+  tfl::Tensor* Input(tfl::Context* context, size_t i) const;
+  tfl::Tensor* Output(tfl::Context* context) const { return &context->tensors[output_]; }
+
+  void SetInput(size_t i, int tensor) { inputs_[i] = tensor; }
+  void AddInput(int tensor) { inputs_.push_back(tensor); }
+  void SetOutput(int tensor) { output_ = tensor; }
+
+  Runtime* runtime_ = nullptr;
+
+ private:
+  std::vector<int> inputs_;
+  int output_ = 0;
+};
+
+// An op of ours: custom options, and an input that is a packed weight.
+class PackedOp : public Op {
+ public:
+  Status Run(tfl::Context* context) final;
+
+ protected:
+  Status Open(tfl::Context* context, const tfl::Node& node) override;
   virtual Status Invoke(tfl::Context* context) = 0;
 
   // Reads the options into the members of the op and checks them against `weight_`.
   virtual Status ReadOptions(const Options& options) = 0;
-  virtual int PackedInput() const { return 1; }  // which input is the packed weight
-  virtual int MinInputs() const { return 2; }
-
-  // An input that must be there / the output. A missing optional one is null.
-  tfl::Tensor* Input(tfl::Context* context, int i) const;
-  tfl::Tensor* Output(tfl::Context* context) const { return &context->tensors[output_]; }
-
-  void SetInput(int i, int tensor) { inputs_[i] = tensor; }
-  void SetOutput(int tensor) { output_ = tensor; }
-  int output() const { return output_; }
+  virtual size_t PackedInput() const { return 1; }  // which input is the packed weight
 
   PackedWeight weight_;
-  Runtime* runtime_ = nullptr;
 
  private:
-  static constexpr int kMaxInputs = 4;
   Status OpenWeight(tfl::Context* context);
 
-  int inputs_[kMaxInputs];
-  int num_inputs_ = 0;
-  int output_ = 0;
   bool has_run_ = false;
   KeptIds kept_ids_;
 };

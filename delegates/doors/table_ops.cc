@@ -12,7 +12,7 @@ namespace {
 // of all of them would be alive together.
 //
 // The output is decoded at every invocation, because the runtime gives its memory to others in between.
-class ExpandOp : public Op {
+class ExpandOp : public PackedOp {
  public:
   Status Prepare(tfl::Context* context) override {
     Shape shape;
@@ -38,7 +38,7 @@ class ExpandOp : public Op {
 
  protected:
   Status ReadOptions(const Options& options) override { return options.Int("axis", 0, kMaxRank - 1, &axis_); }
-  int PackedInput() const override { return 0; }
+  size_t PackedInput() const override { return 0; }
   int MinInputs() const override { return 1; }
 
  private:
@@ -47,7 +47,7 @@ class ExpandOp : public Op {
   int32_t axis_ = 0;
 };
 
-class GatherOp : public Op {
+class GatherOp : public PackedOp {
  public:
   Status Prepare(tfl::Context* context) override {
     Shape indices, y;
@@ -83,7 +83,7 @@ class GatherOp : public Op {
     return MakeError(Code::kInvalidArgument, "packed weight must be float32 with its channels on the first axis. Received: value_kind=%d, "
                      "inner_elements=%u of K=%u.", static_cast<int>(weight_.value_kind), weight_.inner_elements, weight_.channel_elements);
   }
-  int PackedInput() const override { return 0; }
+  size_t PackedInput() const override { return 0; }
 
  private:
   // y = the shape of the indices, then that of a row. The packed weight only knows how many elements a row has: its shape is what the

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 #include "kernels/conv2d_parts.h"
 #include "kernels/isa.h"
@@ -186,17 +185,6 @@ ConvGeometry FullyConnectedGeometry(const PackedWeight& weight, int32_t rows) {
   return g;
 }
 
-Limits LimitsOf(Activation activation) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  switch (activation) {
-    case Activation::kNone: break;
-    case Activation::kRelu: return {0.0f, kInfinity};
-    case Activation::kReluN1To1: return {-1.0f, 1.0f};
-    case Activation::kRelu6: return {0.0f, 6.0f};
-  }
-  return {-kInfinity, kInfinity};
-}
-
 Epilogue PanelEpilogue(const ConvLayer& layer, uint32_t first_channel) {
   const Limits limits = LimitsOf(layer.activation);
   return {layer.weight->scales + first_channel, layer.bias == nullptr ? kNoBias : layer.bias + first_channel, limits.min, limits.max};
@@ -205,33 +193,6 @@ Epilogue PanelEpilogue(const ConvLayer& layer, uint32_t first_channel) {
 int32_t MaxGroupsPerPanel(const ConvGeometry& g) {
   const int32_t width = std::min(g.out_channels, static_cast<int32_t>(kLanes));
   return std::min(g.groups(), (width + g.channels_per_group() - 1) / g.channels_per_group());
-}
-
-namespace {
-
-// `run` for the parts of an array that each thread has mostly written itself.
-template <typename Run>
-Status ForParts(Runtime* runtime, int64_t count, const Run& run) {
-  constexpr int64_t kMinPart = 16384, kStep = 64;  // less is not worth waking a thread
-  const Cuts cuts = Cuts::Make(count, kStep, std::min<int64_t>(runtime->threads.num_threads(), count / kMinPart));
-  return runtime->threads.ParallelFor(static_cast<size_t>(cuts.parts), [&](size_t i) {
-    const int64_t begin = cuts.Begin(static_cast<int64_t>(i));
-    run(begin, static_cast<size_t>(cuts.Begin(static_cast<int64_t>(i) + 1) - begin));
-    return Status();
-  });
-}
-
-}  // namespace
-
-Status AddTo(Runtime* runtime, const float* x, int64_t count, Activation activation, float* y) {
-  const Limits limits = LimitsOf(activation);
-  return ForParts(runtime, count, [&](int64_t begin, size_t part) { ActiveIsa().f32->add_to(x + begin, part, limits.min, limits.max, y + begin); });
-}
-
-Status ApplyCurve(Runtime* runtime, Curve curve, int64_t count, float* y) {
-  if (curve == Curve::kNone) return Status();
-  const auto apply = curve == Curve::kSwish ? ActiveIsa().f32->swish : ActiveIsa().f32->hard_swish;
-  return ForParts(runtime, count, [&](int64_t begin, size_t part) { apply(part, y + begin); });
 }
 
 Status RunConv2D(Runtime* runtime, const ConvLayer& layer) {

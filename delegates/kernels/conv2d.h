@@ -14,10 +14,9 @@
 
 #include "core/packed.h"
 #include "core/runtime.h"
+#include "kernels/glue.h"
 
 namespace tflite_smart {
-
-enum class Activation { kNone, kRelu, kReluN1To1, kRelu6 };
 
 // NHWC. Filters are (h, w, i) with i < filter_in; in_channels / filter_in groups.
 struct ConvGeometry {
@@ -53,11 +52,6 @@ struct ConvLayer {
   const float* x;
   float* y;
 };
-
-// What may follow a layer, in place: y[i] = activation(y[i] + x[i]), as TFLite's ADD, or a curve of y[i].
-enum class Curve { kNone, kSwish, kHardSwish };
-Status AddTo(Runtime* runtime, const float* x, int64_t count, Activation activation, float* y);
-Status ApplyCurve(Runtime* runtime, Curve curve, int64_t count, float* y);
 
 // The caller has checked that weight, geometry and buffers fit together.
 Status RunConv2D(Runtime* runtime, const ConvLayer& layer);

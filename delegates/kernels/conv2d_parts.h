@@ -31,11 +31,6 @@ struct Position {
   int32_t InputX(const ConvGeometry& g) const { return x * g.stride_width - g.pad_left; }
 };
 
-struct Limits {
-  float min, max;
-};
-Limits LimitsOf(Activation activation);
-
 // Of the panel that begins at output channel `first_channel`.
 Epilogue PanelEpilogue(const ConvLayer& layer, uint32_t first_channel);
 

@@ -28,11 +28,15 @@ inline Vec Exp(Vec z) {
   return Mul(Add(MulAdd(Mul(r, r), p, r), Vec::Set(1.0f)), PowerOfTwo(magic));
 }
 
+inline Vec ExpOf(Vec x) { return Exp(Min(Vec::Set(87.0f), Max(Vec::Set(-87.0f), x))); }
+
 // x / (1 + e^-x)
 inline Vec SwishOf(Vec x) {
-  const Vec z = Min(Vec::Set(87.0f), Max(Vec::Set(-87.0f), Mul(x, Vec::Set(-1.0f))));
-  return {x.v / Add(Exp(z), Vec::Set(1.0f)).v};
+  return {x.v / Add(ExpOf(Mul(x, Vec::Set(-1.0f))), Vec::Set(1.0f)).v};
 }
+
+// 1 / (1 + e^-x)
+inline Vec LogisticOf(Vec x) { return {Vec::Set(1.0f).v / Add(ExpOf(Mul(x, Vec::Set(-1.0f))), Vec::Set(1.0f)).v}; }
 
 // x * min(max(x + 3, 0), 6) / 6
 inline Vec HardSwishOf(Vec x) {
@@ -40,12 +44,12 @@ inline Vec HardSwishOf(Vec x) {
 }
 
 template <Vec (*kCurve)(Vec)>
-void Map(size_t count, float* y) {
+void Map(const float* x, size_t count, float* y) {
   size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) kCurve(Vec::Load(y + i)).Store(y + i);
+  for (; i + kLanes <= count; i += kLanes) kCurve(Vec::Load(x + i)).Store(y + i);
   if (i == count) return;
   const uint32_t rest = static_cast<uint32_t>(count - i);
-  kCurve(Vec::LoadFirst(y + i, rest)).StoreFirst(y + i, rest);
+  kCurve(Vec::LoadFirst(x + i, rest)).StoreFirst(y + i, rest);
 }
 
 }  // namespace

@@ -323,15 +323,6 @@ void MultiplyIds(const int8_t* ids, const float* a, size_t k, float offset, floa
   (offset != 0.0f ? MultiplyIdsPlus<true> : MultiplyIdsPlus<false>)(ids, a, k, offset, sums);
 }
 
-void AddTo(const float* x, size_t count, float min, float max, float* y) {
-  const Vec low = Vec::Set(min), high = Vec::Set(max);
-  size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) Min(high, Max(low, Add(Vec::Load(y + i), Vec::Load(x + i)))).Store(y + i);
-  if (i == count) return;
-  const uint32_t rest = static_cast<uint32_t>(count - i);
-  Min(high, Max(low, Add(Vec::LoadFirst(y + i, rest), Vec::LoadFirst(x + i, rest)))).StoreFirst(y + i, rest);
-}
-
 void Dequantize(const int8_t* ids, size_t count, float offset, float* values) {
   const Vec add = Vec::Set(offset);
   for (size_t i = 0; i < count; i += kPanel) {
@@ -380,12 +371,13 @@ TFS_UNROLL
 
 #include "kernels/float_curves-inl.h"
 #include "kernels/float_depthwise-inl.h"
+#include "kernels/float_glue-inl.h"
 #include "kernels/float_smartdeal-inl.h"
 #include "kernels/float_winograd-inl.h"
 
 #define TFLITE_SMART_FLOAT_KERNELS(name)                                                                                      \
   namespace tflite_smart {                                                                                                    \
   const FloatKernels name = {Vec::kGemmRows, Gemm,         Depthwise,        Lanes,      WinogradInput,                       \
-                             WinogradFilter, WinogradOutput, MultiplyIds,    AddTo,      Map<SwishOf>,                        \
-                             Map<HardSwishOf>, Dequantize, Coefficients,     MixGroups,  ScaleTransposed, ScaleRows};         \
+                             WinogradFilter, WinogradOutput, MultiplyIds,    CombineRow, SumRows, Map<ExpOf>, Map<LogisticOf>,   \
+                             Map<SwishOf>, Map<HardSwishOf>, Dequantize, Coefficients,     MixGroups,  ScaleTransposed, ScaleRows};         \
   }

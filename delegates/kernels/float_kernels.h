@@ -112,6 +112,18 @@ struct GroupTile {
   size_t basis_stride;       // from one [coefficient][weight] to the next
 };
 
+// y[i] = clamp(a[i] op b[i]). y may be a or b.
+enum class Binary { kAdd, kSub, kMul, kMax };
+
+struct BinaryRow {
+  const float* a;
+  const float* b;
+  bool one_b;                // b is one number, for all i
+  size_t count;
+  float min, max;
+  float* y;
+};
+
 struct FloatKernels {
   uint32_t gemm_rows;
   void (*gemm)(const GemmTile& tile);
@@ -127,12 +139,16 @@ struct FloatKernels {
   // sums[j] += a[i] * (ids[i * 32 + j] + offset), for j < 32 and i < k: one row of A with weights that nobody else needs.
   void (*multiply_ids)(const int8_t* ids, const float* a, size_t k, float offset, float* sums);
 
-  // y[i] = clamp(y[i] + x[i]).
-  void (*add_to)(const float* x, size_t count, float min, float max, float* y);
+  void (*binary)(Binary binary, const BinaryRow& row);
 
-  // In place: x / (1 + e^-x), and x * min(max(x + 3, 0), 6) / 6.
-  void (*swish)(size_t count, float* y);
-  void (*hard_swish)(size_t count, float* y);
+  // y[j] = scale * (x[j] + x[stride + j] + ...), of so many rows.
+  void (*sum_rows)(const float* x, size_t rows, size_t stride, size_t columns, float scale, float* y);
+
+  // e^x with x cut at -87 and 87, 1 / (1 + e^-x), x / (1 + e^-x), and x * min(max(x + 3, 0), 6) / 6. y may be x.
+  void (*exp)(const float* x, size_t count, float* y);
+  void (*logistic)(const float* x, size_t count, float* y);
+  void (*swish)(const float* x, size_t count, float* y);
+  void (*hard_swish)(const float* x, size_t count, float* y);
 
   // values[i] = ids[i] + offset. Exact. May write up to the next multiple of 32 values.
   void (*dequantize)(const int8_t* ids, size_t count, float offset, float* values);

@@ -1,0 +1,137 @@
+#include "doors/segment.h"
+
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+#include "doors/glue_ops.h"
+
+namespace tflite_smart {
+namespace {
+
+tfl::Status SetTemporaries(tfl::Node* node, int tensor) {
+  auto* list = static_cast<tfl::IntArray*>(std::malloc(sizeof(tfl::IntArray)));  // malloc, because the runtime frees it
+  if (list == nullptr) return tfl::kError;
+  *list = {1, {tensor}};
+  std::free(node->temporaries);
+  node->temporaries = list;
+  return tfl::kOk;
+}
+
+}  // namespace
+
+tfl::Status Segment::AddStep(tfl::Context* context, const GraphNode& node, Runtime* runtime) {
+  Kernel step;
+  const char* name = node.IsOurs() ? node.registration->custom_name : GlueName(node);
+  step.op = node.IsOurs() ? MakeOp(name) : MakeGlueOp(node);
+  if (name == nullptr || step.op == nullptr) return tfl::kError;
+  step.op_name = name;
+  step.weight_name = WeightName(*context, *node.node);
+  const tfl::Status status = Report(context, step, step.op->Init(context, *node.node, runtime));
+  steps_.push_back(std::move(step));
+  return status;
+}
+
+tfl::Status Segment::Init(tfl::Context* context, const tfl::DelegateParams& params, Runtime* runtime) {
+  std::vector<GraphNode> nodes(static_cast<size_t>(params.nodes_to_replace->size));
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    if (!nodes[i].Read(context, params.nodes_to_replace->data[i])) return tfl::kError;
+  }
+  visible_.assign(params.output_tensors->data, params.output_tensors->data + params.output_tensors->size);
+  const std::vector<Claim> claims = FindNeighbours(context, nodes, *params.output_tensors);
+  for (int i = 0; i < static_cast<int>(nodes.size()); ++i) {
+    const Claim* claim = nullptr;
+    for (const Claim& c : claims) {
+      if (c.node == i || c.pad == i || c.logistic == i || c.after == i) claim = &c;
+    }
+    if (claim != nullptr && i != (claim->after >= 0 ? claim->after : claim->node)) continue;
+    if (AddStep(context, nodes[static_cast<size_t>(claim == nullptr ? i : claim->node)], runtime) != tfl::kOk) return tfl::kError;
+    if (claim != nullptr) AbsorbNeighbours(context, nodes, *claim, steps_.back().op.get());
+  }
+  return tfl::kOk;
+}
+
+bool Segment::IsVisible(int tensor) const {
+  for (const int other : visible_) {
+    if (other == tensor) return true;
+  }
+  return false;
+}
+
+int Segment::LastStepWith(int tensor) const {
+  for (size_t i = steps_.size(); i-- > 0;) {
+    const Op& op = *steps_[i].op;
+    if (op.output() == tensor) return static_cast<int>(i);
+    for (const int input : op.inputs()) {
+      if (input == tensor) return static_cast<int>(i);
+    }
+  }
+  return -1;
+}
+
+// The block of a step's output: that of an input which nobody needs any more, or a new one.
+size_t Segment::BlockOf(size_t step, size_t bytes, std::vector<Block>* blocks) const {
+  const Op& op = *steps_[step].op;
+  const int last = LastStepWith(op.output());
+  const int shared = op.InPlaceInput() < 0 ? tfl::kOptionalTensor : op.inputs()[static_cast<size_t>(op.InPlaceInput())];
+  for (const Inner& inner : inner_) {
+    Block& block = (*blocks)[inner.block];
+    if (inner.tensor != shared || block.bytes != bytes || block.last != static_cast<int>(step)) continue;
+    block.last = last;
+    return inner.block;
+  }
+  blocks->push_back({bytes, static_cast<int>(step), last, 0});
+  return blocks->size() - 1;
+}
+
+// Returns the bytes of the workspace.
+size_t Segment::Plan(const tfl::Context& context) {
+  inner_.clear();
+  blocks_.clear();
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    const int y = steps_[i].op->output();
+    const tfl::Tensor& tensor = context.tensors[y];
+    // A tensor of another kind has memory of its own.
+    if (IsVisible(y) || tensor.allocation_type != tfl::kArenaRw) continue;
+    bool known = false;  // a damaged model may write a tensor twice
+    for (const Inner& inner : inner_) known |= inner.tensor == y;
+    if (!known) inner_.push_back({y, BlockOf(i, tensor.bytes, &blocks_)});
+  }
+  return PlanMemory(&blocks_);
+}
+
+tfl::Status Segment::ResizeWorkspace(tfl::Context* context, tfl::Node* node, size_t bytes) {
+  if (bytes == 0 && workspace_ < 0) return tfl::kOk;
+  if (workspace_ < 0) {
+    if (context->AddTensors(context, 1, &workspace_) != tfl::kOk || SetTemporaries(node, workspace_) != tfl::kOk) return tfl::kError;
+    tfl::Tensor& tensor = context->tensors[workspace_];
+    tensor.type = tfl::kUInt8;
+    tensor.allocation_type = tfl::kArenaRw;
+    tensor.name = "TFLiteSmart workspace";
+  }
+  Shape shape;  // in blocks, whose number fits an int
+  shape.rank = 2;
+  shape.dims[0] = static_cast<int32_t>((bytes + kBlockAlignment - 1) / kBlockAlignment);
+  shape.dims[1] = static_cast<int32_t>(kBlockAlignment);
+  return Resize(context, &context->tensors[workspace_], shape).ok() ? tfl::kOk : tfl::kError;
+}
+
+tfl::Status Segment::Prepare(tfl::Context* context, tfl::Node* node) {
+  for (const Kernel& step : steps_) {
+    if (Report(context, step, step.op->Prepare(context)) != tfl::kOk) return tfl::kError;
+  }
+  return ResizeWorkspace(context, node, Plan(*context));
+}
+
+tfl::Status Segment::Invoke(tfl::Context* context) {
+  char* const memory = workspace_ < 0 ? nullptr : static_cast<char*>(context->tensors[workspace_].data.raw);
+  for (const Inner& inner : inner_) {
+    context->tensors[inner.tensor].data.raw = memory == nullptr ? nullptr : memory + blocks_[inner.block].offset;
+  }
+  tfl::Status status = tfl::kOk;
+  for (size_t i = 0; i < steps_.size() && status == tfl::kOk; ++i) status = Report(context, steps_[i], steps_[i].op->Run(context));
+  for (const Inner& inner : inner_) context->tensors[inner.tensor].data.raw = nullptr;
+  return status;
+}
+
+}  // namespace tflite_smart

@@ -1,0 +1,225 @@
+"""Builtin operators between our own: each against LiteRT's, and any of them in a graph whose tensors live for a while in the segment's workspace."""
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from tests.delegates import models
+from tests.delegates.running import invoke, make_interpreter
+from tests.delegates.test_neighbours import add_node, conv, conv_node, is_one_node
+
+CHANNELS = 32
+SHAPE = (2, 6, 7, CHANNELS)
+LARGE = (1, 40, 41, CHANNELS)  # worth more than one thread
+
+
+def options(kind, **values):
+    """The schema's options of an operator, `padding` and `fusedActivationFunction` by name."""
+    result = getattr(schema, f"{kind}OptionsT")()
+    for name, value in values.items():
+        enum = {"padding": schema.Padding, "fusedActivationFunction": schema.ActivationFunctionType}.get(name)
+        setattr(result, name, getattr(enum, value) if enum else value)
+    return result
+
+
+def pool(activation="NONE", padding="SAME", stride=2, window=3):
+    return options("Pool2D", padding=padding, strideH=stride, strideW=stride, filterHeight=window, filterWidth=window + 1, fusedActivationFunction=activation)
+
+
+def const(*values, dtype=np.int32):
+    return np.array(values, dtype)
+
+
+def numbers(*shape):
+    return np.random.default_rng(5).normal(size=shape).astype(np.float32)
+
+
+# Operator, what it reads (x is what a convolution of ours writes), shape of its output for SHAPE, options.
+X = "x"
+CASES = {
+    "add a constant of all channels": ("ADD", [X, numbers(CHANNELS)], SHAPE, options("Add", fusedActivationFunction="RELU")),
+    "add a number": ("ADD", [X, numbers()], SHAPE, options("Add")),
+    "add an image for all": ("ADD", [numbers(1, 6, 7, CHANNELS), X], SHAPE, options("Add", fusedActivationFunction="RELU_N1_TO_1")),
+    "multiply pixels": ("MUL", [X, numbers(1, 6, 7, 1)], SHAPE, options("Mul", fusedActivationFunction="RELU6")),
+    "multiply images": ("MUL", [numbers(2, 1, 1, CHANNELS), X], SHAPE, options("Mul")),
+    "multiply crosswise": ("MUL", [X, numbers(2, 1, 7, 1)], SHAPE, options("Mul")),
+    "square": ("MUL", [X, X], SHAPE, options("Mul")),
+    "multiply up": ("MUL", [X, numbers(3, 1, 6, 7, CHANNELS)], (3, *SHAPE), options("Mul")),
+    "subtract a constant": ("SUB", [X, numbers(CHANNELS)], SHAPE, options("Sub")),
+    "subtract from a number": ("SUB", [numbers(), X], SHAPE, options("Sub", fusedActivationFunction="RELU")),
+    "subtract from pixels": ("SUB", [numbers(6, 7, 1), X], SHAPE, options("Sub")),
+    "relu": ("RELU", [X], SHAPE, None),
+    "relu n1 to 1": ("RELU_N1_TO_1", [X], SHAPE, None),
+    "relu6": ("RELU6", [X], SHAPE, None),
+    "logistic": ("LOGISTIC", [X], SHAPE, None),
+    "softmax": ("SOFTMAX", [X], SHAPE, options("Softmax", beta=1.0)),
+    "softmax with beta": ("SOFTMAX", [X], SHAPE, options("Softmax", beta=0.3)),
+    "mean of images": ("MEAN", [X, const(1, 2)], (2, CHANNELS), options("Reducer")),
+    "mean of images that keeps axes": ("MEAN", [X, const(-2, 1)], (2, 1, 1, CHANNELS), options("Reducer", keepDims=True)),
+    "mean of lines": ("MEAN", [X, const(2)], (2, 6, CHANNELS), options("Reducer")),
+    "average pool": ("AVERAGE_POOL_2D", [X], (2, 3, 4, CHANNELS), pool()),
+    "average pool without padding": ("AVERAGE_POOL_2D", [X], (2, 4, 4, CHANNELS), pool("RELU", "VALID", 1)),
+    "max pool": ("MAX_POOL_2D", [X], (2, 3, 4, CHANNELS), pool("RELU6")),
+    "max pool of one pixel": ("MAX_POOL_2D", [X], (2, 3, 3, CHANNELS), pool(padding="VALID", window=1)),
+    "concatenation of channels": ("CONCATENATION", [X, numbers(2, 6, 7, 5), X], (2, 6, 7, 2 * CHANNELS + 5), options("Concatenation", axis=-1)),
+    "concatenation of lines": ("CONCATENATION", [numbers(2, 3, 7, CHANNELS), X], (2, 9, 7, CHANNELS), options("Concatenation", axis=1)),
+    "reshape": ("RESHAPE", [X, const(2, -1, 14)], (2, 96, 14), options("Reshape")),
+    "pad": ("PAD", [X, const([1, 0], [2, 1], [0, 3], [4, 5])], (3, 9, 10, CHANNELS + 9), None),
+}  # fmt: skip
+
+
+def glue_model(case, shape, weight=None):
+    """x -> our convolution, 1x1 -> the operator; without a weight the operator alone."""
+    name, inputs, y_shape, node_options = case
+    model = models.ModelBuilder()
+    x = model.tensor("x", shape, dynamic=True)
+    between = x
+    if weight is not None:
+        between = model.tensor("between", shape, dynamic=True)
+        conv_node(model, weight, x, between)
+    y = model.tensor("y", y_shape, dynamic=True)
+    model.builtin(name, [between if value is X else model.constant(f"c{i}", value) for i, value in enumerate(inputs)], [y], node_options)
+    return model.build([x], [y])
+
+
+def by_litert(content, x):
+    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], x.shape)
+    interpreter.allocate_tensors()
+    return invoke(interpreter, x)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operator(rng, isa, name):
+    """Sums of at most 42 numbers below 10, and exponentials within 2 ulp: 1e-5 of the largest."""
+    weight = models.random_weight(rng, (CHANNELS, 1, 1, CHANNELS), 0)
+    x = rng.normal(size=SHAPE).astype(np.float32)
+    expected = by_litert(glue_model(CASES[name], SHAPE), conv(weight, x, 1))
+    interpreter = make_interpreter(glue_model(CASES[name], SHAPE, weight), num_threads=2)
+    assert is_one_node(interpreter)
+    got = invoke(interpreter, x)
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(invoke(interpreter, x), got)
+
+
+@pytest.mark.parametrize("name", ["add a constant of all channels", "multiply pixels", "subtract from a number", "logistic", "softmax", "mean of images",
+                                  "average pool", "concatenation of channels", "pad"])  # fmt: skip
+def test_operator_on_many_threads(rng, name):
+    weight = models.random_weight(rng, (CHANNELS, 1, 1, CHANNELS), 0)
+    kind, inputs, _, node_options = CASES[name]
+    inputs = [numbers(1, *LARGE[1:3], value.shape[-1]) if isinstance(value, np.ndarray) and value.ndim > 2 else value for value in inputs]
+    x = rng.normal(size=LARGE).astype(np.float32)
+    alone = glue_model((kind, inputs, (1,), node_options), LARGE)
+    expected = by_litert(alone, conv(weight, x, 1))
+    interpreter = make_interpreter(glue_model((kind, inputs, expected.shape, node_options), LARGE, weight), num_threads=3)
+    np.testing.assert_allclose(invoke(interpreter, x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, shape", [("add a number", (3, 5, 2, CHANNELS)), ("mean of images", (1, 9, 9, CHANNELS)), ("max pool", (1, 4, 11, CHANNELS)),
+                                         ("pad", (1, 1, 1, CHANNELS)), ("softmax", (5, 1, 2, CHANNELS)), ("reshape", (2, 7, 2, CHANNELS))])  # fmt: skip
+def test_operator_after_a_resize(rng, name, shape):
+    weight = models.random_weight(rng, (CHANNELS, 1, 1, CHANNELS), 0)
+    x = rng.normal(size=shape).astype(np.float32)
+    expected = by_litert(glue_model(CASES[name], SHAPE), conv(weight, x, 1))
+    got = invoke(make_interpreter(glue_model(CASES[name], SHAPE, weight), resize=shape), x)
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, inputs, y_shape, node_options", [
+    ("ADD", [X, numbers(CHANNELS)], SHAPE, options("Add", fusedActivationFunction="TANH")),
+    ("MEAN", [X, const(3)], SHAPE[:3], options("Reducer")),
+    ("MEAN", [X, const(0, 2)], (6, CHANNELS), options("Reducer")),
+    ("TANH", [X], SHAPE, None),
+])  # fmt: skip
+def test_operators_that_stay_with_the_runtime(rng, name, inputs, y_shape, node_options):
+    weight = models.random_weight(rng, (CHANNELS, 1, 1, CHANNELS), 0)
+    x = rng.normal(size=SHAPE).astype(np.float32)
+    content = glue_model((name, inputs, y_shape, node_options), SHAPE, weight)
+    interpreter = make_interpreter(content)
+    assert [op["op_name"] for op in interpreter._get_ops_details()][:3].count(name) == 1
+    expected = by_litert(glue_model((name, inputs, y_shape, node_options), SHAPE), conv(weight, x, 1))
+    np.testing.assert_allclose(invoke(interpreter, x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_nodes_beside_none_of_ours_stay_with_the_runtime(rng):
+    weight = models.random_weight(rng, (CHANNELS, 1, 1, CHANNELS), 0)
+    model = models.ModelBuilder()
+    x, a, b, y = (model.tensor(name, SHAPE) for name in "xaby")
+    model.builtin("RELU", [x], [a])
+    model.builtin("TANH", [a], [b])
+    conv_node(model, weight, b, y)
+    interpreter = make_interpreter(model.build([x], [y]))
+    assert "RELU" in [op["op_name"] for op in interpreter._get_ops_details()][:2]
+    values = rng.normal(size=SHAPE).astype(np.float32)
+    np.testing.assert_allclose(invoke(interpreter, values), conv(weight, np.tanh(np.maximum(values, 0)), 1), rtol=1e-4, atol=1e-4)
+
+
+# --- memory
+
+
+def random_graph(rng, num_nodes):
+    """A model of sums, products, limits and convolutions of random tensors so far, and the same in numpy. Some tensors are outputs, some nobody reads."""
+    weights = [models.random_weight(rng, (CHANNELS, 1, 1, CHANNELS), 0) for _ in range(2)]
+    model = models.ModelBuilder()
+    tensors, steps = [model.tensor("x", SHAPE)], []
+    for i in range(num_nodes):
+        kind = rng.choice(["ADD", "MUL", "RELU6", "RESHAPE", "first", "second"]) if i else "first"
+        inputs = [int(j) for j in rng.integers(max(0, len(tensors) - 6), len(tensors), 2)]
+        y = model.tensor(f"t{i}", SHAPE)
+        if kind == "ADD":
+            add_node(model, [tensors[j] for j in inputs], y, "RELU6")
+        elif kind == "MUL":
+            model.builtin("MUL", [tensors[j] for j in inputs], [y], options("Mul", fusedActivationFunction="RELU_N1_TO_1"))
+        elif kind == "RELU6":
+            model.builtin("RELU6", [tensors[inputs[0]]], [y])
+        elif kind == "RESHAPE":
+            model.builtin("RESHAPE", [tensors[inputs[0]], model.constant(f"shape{i}", np.array(SHAPE, np.int32))], [y], options("Reshape"))
+        else:
+            conv_node(model, weights[kind == "second"], tensors[inputs[0]], y)
+        tensors.append(y)
+        steps.append((kind, inputs))
+    shown = sorted({len(tensors) - 1, *(int(i) for i in rng.integers(1, len(tensors), 3))})
+    return model.build(tensors[:1], [tensors[i] for i in shown]), steps, weights, shown
+
+
+def in_numpy(steps, weights, x):
+    values = [x]
+    for kind, (a, b) in steps:
+        match kind:
+            case "ADD": y = np.clip(values[a] + values[b], 0, 6)
+            case "MUL": y = np.clip(values[a] * values[b], -1, 1)
+            case "RELU6": y = np.clip(values[a], 0, 6)
+            case "RESHAPE": y = values[a]
+            case _: y = conv(weights[kind == "second"], values[a], 1)
+        values.append(y)
+    return values
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_tensors_live_as_long_as_somebody_reads_them(seed):
+    rng = np.random.default_rng(seed)
+    content, steps, weights, shown = random_graph(rng, 30)
+    interpreter = make_interpreter(content)
+    assert is_one_node(interpreter)
+    for _ in range(2):
+        x = rng.normal(size=SHAPE).astype(np.float32)
+        expected = in_numpy(steps, weights, x)
+        invoke(interpreter, x)
+        for detail, i in zip(interpreter.get_output_details(), shown):
+            np.testing.assert_array_equal(interpreter.get_tensor(detail["index"]), expected[i])
+
+
+def test_a_long_chain_needs_the_memory_of_two_tensors(rng):
+    weight = models.random_weight(rng, (CHANNELS, 1, 1, CHANNELS), 0)
+    model = models.ModelBuilder()
+    tensors = [model.tensor(f"t{i}", SHAPE) for i in range(25)]
+    for x, a, b in zip(tensors[:-2:2], tensors[1::2], tensors[2::2]):
+        conv_node(model, weight, x, a)
+        model.builtin("RELU", [a], [b])  # in place
+    interpreter = make_interpreter(model.build(tensors[:1], tensors[-1:]))
+    (workspace,) = [tensor for tensor in interpreter.get_tensor_details() if tensor["name"] == "TFLiteSmart workspace"]
+    assert np.prod(workspace["shape"]) == 2 * 4 * np.prod(SHAPE)
+    invoke(interpreter, rng.normal(size=SHAPE).astype(np.float32))
