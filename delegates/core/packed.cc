@@ -182,6 +182,7 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   const uint64_t scale_bytes = w.value_kind == ValueKind::kInteger ? 0 : 4ull * w.num_channels;
   uint64_t before_payload = kHeaderBytes + codebook_bytes + frequency_bytes + scale_bytes + 4ull * (w.num_tiles + 1ull);
   w.basis = Basis();
+  w.plain = PlainValues();
   w.piece_step = kLanes;
   if (w.value_kind == ValueKind::kSmartdeal) {
     const uint64_t grouping_at = kHeaderBytes + frequency_bytes;
@@ -228,6 +229,21 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
     if (padding[i] != 0) return RuleError("padding", "40 zero bytes", padding[i]);
   }
   return CheckCrc("payload_crc", Load32(data + field::kPayloadCrc), Crc32(0, w.payload, w.payload_bytes));
+}
+
+PackedWeight PlainWeight(const PlainValues& plain, uint32_t num_channels, uint32_t channel_elements, float* ones) {
+  PackedWeight w = {};
+  w.value_kind = ValueKind::kUniform;
+  w.num_channels = num_channels;
+  w.channel_elements = channel_elements;
+  w.inner_elements = channel_elements;
+  w.panels_per_tile = 1;
+  w.num_panels = w.num_tiles = num_channels / kLanes + (num_channels % kLanes != 0);
+  for (uint32_t i = 0; i < num_channels; ++i) ones[i] = 1.0f;
+  w.scales = ones;
+  w.plain = plain;
+  w.piece_step = kLanes;
+  return w;
 }
 
 }  // namespace tflite_smart

@@ -19,6 +19,12 @@ struct Basis {
   const int8_t* values;  // [slice][group_size][group_size][num_channels]; 32 channels can be read from each that exists
 };
 
+// A weight that is not packed at all: a small one of a builtin operator. values[channel * channel_step + k * k_step]; null: it is packed.
+struct PlainValues {
+  const float* values;
+  size_t channel_step, k_step;
+};
+
 struct PackedWeight {
   Codec codec;
   ValueKind value_kind;
@@ -36,10 +42,13 @@ struct PackedWeight {
   uint32_t payload_bytes;
   Coding coding;
   Basis basis;
+  PlainValues plain;
   uint32_t piece_step;        // k of a panel can be taken in multiples of it: whole rows in a panel of any width, and whole groups
 
   // Whether the values are int8 plus a constant: the ids, or what a PanelReader has made of those of `dependent`.
-  bool values_are_ids() const { return value_kind <= ValueKind::kMidrise || value_kind == ValueKind::kDependent; }
+  bool values_are_ids() const {
+    return plain.values == nullptr && (value_kind <= ValueKind::kMidrise || value_kind == ValueKind::kDependent);
+  }
 
   // The most k to take at once, up to `most`; or the fewest possible where those are more.
   uint32_t piece(uint32_t most) const { return most < piece_step ? piece_step : most - most % piece_step; }
@@ -71,6 +80,9 @@ struct PackedWeight {
 // Checks everything in section 5 of FORMAT.md that can be checked without decoding, and allocates nothing. `data` must be
 // 4-byte aligned and outlive `out`. On error `out` must not be used.
 Status Open(const uint8_t* data, size_t size, PackedWeight* out);
+
+// A weight of floats as they are. Its scales, all 1, go to `ones`, which must live as long and has room for num_channels.
+PackedWeight PlainWeight(const PlainValues& plain, uint32_t num_channels, uint32_t channel_elements, float* ones);
 
 // Bytes at the start of a tile of `rows` rows that every tile of this coding has: planes, states. For `raw` the whole tile.
 uint64_t FixedTileBytes(Codec codec, uint8_t raw_bits, uint64_t ids);

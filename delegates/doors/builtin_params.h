@@ -10,7 +10,7 @@ namespace tflite_smart {
 namespace tfl {
 
 enum BuiltinCode : int {
-  kAdd = 0, kAveragePool2D = 1, kConcatenation = 2, kLogistic = 14, kMaxPool2D = 17, kMul = 18, kRelu = 19,
+  kAdd = 0, kAveragePool2D = 1, kConcatenation = 2, kConv2D = 3, kDepthwiseConv2D = 4, kLogistic = 14, kMaxPool2D = 17, kMul = 18, kRelu = 19,
   kReluN1To1 = 20, kRelu6 = 21, kReshape = 22, kSoftmax = 25, kPad = 34, kMean = 40, kSub = 41, kHardSwish = 117
 };
 
@@ -24,6 +24,21 @@ struct BinaryParams {  // of ADD, SUB and MUL
 struct ConcatenationParams {
   int axis;
   Fused activation;
+};
+
+struct Conv2DParams {
+  PaddingKind padding;
+  int stride_width, stride_height;
+  Fused activation;
+  int dilation_width, dilation_height;
+};
+
+struct DepthwiseConv2DParams {
+  PaddingKind padding;
+  int stride_width, stride_height;
+  int depth_multiplier;
+  Fused activation;
+  int dilation_width, dilation_height;
 };
 
 struct PoolParams {

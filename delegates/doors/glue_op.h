@@ -16,7 +16,7 @@ inline bool IsConstant(const tfl::Tensor& tensor, tfl::Type type) {
 
 inline Status WrongShape(const char* what) { return MakeError(Code::kInvalidArgument, "inputs must have shapes that fit the operator. Received: %s.", what); }
 
-// Inputs of float32, checked before Compute(); others are constants of whose contents Open() has made something.
+// Inputs of float32, checked before Compute(); others are constants.
 class GlueOp : public Op {
  public:
   Status Prepare(tfl::Context* context) final {
@@ -31,7 +31,7 @@ class GlueOp : public Op {
     if (Output(context)->allocation_type == tfl::kDynamic) TFS_RETURN_IF_ERROR(Resize(context, Output(context), y));
     TFS_RETURN_IF_ERROR(CheckMemory(Output(context), y, "output"));
     for (size_t i = 0; i < inputs().size(); ++i) {
-      if (Input(context, i)->type != tfl::kFloat32) continue;
+      if (Input(context, i) != nullptr && Input(context, i)->type != tfl::kFloat32) continue;
       TFS_RETURN_IF_ERROR(X(context, i, &x));
       TFS_RETURN_IF_ERROR(CheckMemory(Input(context, i), x, "input"));
     }

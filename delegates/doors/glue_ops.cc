@@ -4,6 +4,7 @@
 
 #include "doors/glue_arithmetic.h"
 #include "doors/glue_moves.h"
+#include "doors/plain_ops.h"
 
 namespace tflite_smart {
 namespace {
@@ -44,6 +45,8 @@ constexpr GlueKind kKinds[] = {
     Kind<ReshapeOp>(tfl::kReshape, "RESHAPE", false),
     Kind<ConcatenationOp>(tfl::kConcatenation, "CONCATENATION", true),
     Kind<PadOp>(tfl::kPad, "PAD", false),
+    {tfl::kConv2D, "CONV_2D", true, IsPlainConv2D, MakePlainConv2D, tfl::kConv2D},
+    {tfl::kDepthwiseConv2D, "DEPTHWISE_CONV_2D", true, IsPlainDepthwiseConv2D, MakePlainConv2D, tfl::kDepthwiseConv2D},
 };
 
 const GlueKind* FindKind(const GraphNode& node) {
@@ -68,6 +71,7 @@ bool IsGlue(const tfl::Context& context, const GraphNode& node) {
   }
   for (int i = 0; i < n.inputs->size; ++i) {
     const int tensor = n.inputs->data[i];
+    if (i >= 2 && tensor == tfl::kOptionalTensor) continue;
     if (tensor < 0 || static_cast<size_t>(tensor) >= context.tensors_size) return false;
     if (!IsFloat(context, tensor) && (i == 0 || context.tensors[tensor].type != tfl::kInt32)) return false;
   }

@@ -1,9 +1,12 @@
 // TFLiteSmart.Conv2D, .DepthwiseConv2D and .FullyConnected. Inputs: x, packed weight, bias or -1; for a packed weight of value kind
 // `integer` also the scales of its quantization. x, y and bias are float32, or int8, int8 and int32 (then the weight must be `integer`).
 #include <new>
+#include <vector>
 
+#include "doors/builtin_params.h"
 #include "doors/int8_quantization.h"
 #include "doors/op.h"
+#include "doors/plain_ops.h"
 #include "kernels/conv2d.h"
 #include "kernels/int8_conv2d.h"
 
@@ -216,7 +219,6 @@ class Conv2DOp : public MultiplyOp {
     return Status();
   }
 
- private:
   const bool depthwise_;
   int32_t depth_multiplier_ = 1;
 };
@@ -256,8 +258,88 @@ class FullyConnectedOp : public MultiplyOp {
   int32_t keep_num_dims_ = 0;
 };
 
+// --- weights that are not packed
+
+constexpr int64_t kMaxPlainElements = 16384;
+constexpr size_t kMinPlainBytes = 128 << 10;  // of the output
+
+class PlainConv2DOp : public Conv2DOp {
+ public:
+  using Conv2DOp::Conv2DOp;
+
+ protected:
+  Status Open(tfl::Context* context, const tfl::Node& node) override {
+    keeps_ids_ = false;
+    const tfl::Tensor& weight = *Input(context, 1);
+    const int* dims = weight.dims->data;  // out, h, w, in; depthwise 1, h, w, out
+    const int32_t window = dims[1] * dims[2];
+    ConvGeometry& g = geometry_;
+    g.filter_height = dims[1];
+    g.filter_width = dims[2];
+    g.filter_in = depthwise_ ? 1 : dims[3];
+    g.out_channels = depthwise_ ? dims[3] : dims[0];
+    ones_.resize(static_cast<size_t>(g.out_channels));
+    const uint32_t channels = static_cast<uint32_t>(g.out_channels), k = static_cast<uint32_t>(window * g.filter_in);
+    if (depthwise_) {
+      ReadParams(Params<tfl::DepthwiseConv2DParams>(node));
+      depth_multiplier_ = g.out_channels / Input(context, kX)->dims->data[3];
+      weight_ = PlainWeight({weight.data.f, 1, channels}, channels, k, ones_.data());
+    } else {
+      ReadParams(Params<tfl::Conv2DParams>(node));
+      weight_ = PlainWeight({weight.data.f, k, 1}, channels, k, ones_.data());
+    }
+    return Status();
+  }
+
+ private:
+  template <class P>
+  void ReadParams(const P& p) {
+    padding_.same = p.padding == tfl::kPaddingSame;
+    geometry_.stride_width = p.stride_width;
+    geometry_.stride_height = p.stride_height;
+    geometry_.dilation_width = p.dilation_width;
+    geometry_.dilation_height = p.dilation_height;
+    ReadFused(p.activation, &activation_);
+  }
+
+  std::vector<float> ones_;
+};
+
+// x of 4 dimensions, a small constant weight of 4 and a bias that may be missing; and an output whose memory counts, or the single pixel of a
+// squeeze-and-excitation block, in the middle of others.
+bool IsPlain(const tfl::Context& context, const tfl::Node& node) {
+  if (node.inputs->size != 2 && node.inputs->size != 3) return false;
+  const tfl::Tensor& x = context.tensors[node.inputs->data[0]];
+  const tfl::Tensor& weight = context.tensors[node.inputs->data[1]];
+  const tfl::Tensor& y = context.tensors[node.outputs->data[0]];
+  const bool one_pixel = y.dims != nullptr && y.dims->size == 4 && y.dims->data[1] == 1 && y.dims->data[2] == 1;
+  if (!one_pixel && y.bytes < kMinPlainBytes) return false;
+  Shape shape;
+  return x.dims != nullptr && x.dims->size == 4 && x.dims->data[3] > 0 && weight.allocation_type == tfl::kMmapRo &&
+         ReadShape(&weight, tfl::kFloat32, "weight", &shape).ok() && shape.rank == 4 && shape.elements() > 0 &&
+         shape.elements() <= kMaxPlainElements && CheckMemory(&weight, shape, "weight").ok();
+}
+
+template <class P>
+bool IsSupported(const P& p) {
+  Activation activation;
+  const auto step = [](int i) { return i >= 1 && i <= kMaxStep; };
+  return ReadFused(p.activation, &activation) && (p.padding == tfl::kPaddingSame || p.padding == tfl::kPaddingValid) && step(p.stride_width) &&
+         step(p.stride_height) && step(p.dilation_width) && step(p.dilation_height);
+}
+
 }  // namespace
 
+bool IsPlainConv2D(const tfl::Context& context, const tfl::Node& node) {
+  return IsPlain(context, node) && IsSupported(Params<tfl::Conv2DParams>(node));
+}
+
+bool IsPlainDepthwiseConv2D(const tfl::Context& context, const tfl::Node& node) {
+  if (!IsPlain(context, node) || !IsSupported(Params<tfl::DepthwiseConv2DParams>(node))) return false;
+  return context.tensors[node.inputs->data[1]].dims->data[0] == 1;
+}
+
+Op* MakePlainConv2D(int builtin_code) { return new (std::nothrow) PlainConv2DOp(builtin_code == tfl::kDepthwiseConv2D); }
 std::unique_ptr<Op> MakeConv2D(bool depthwise) { return std::unique_ptr<Op>(new (std::nothrow) Conv2DOp(depthwise)); }
 std::unique_ptr<Op> MakeFullyConnected() { return std::unique_ptr<Op>(new (std::nothrow) FullyConnectedOp); }
 

@@ -90,6 +90,7 @@ class PackedOp : public Op {
   virtual size_t PackedInput() const { return 1; }  // which input is the packed weight
 
   PackedWeight weight_;
+  bool keeps_ids_ = true;  // if the runtime does
 
  private:
   Status OpenWeight(tfl::Context* context);

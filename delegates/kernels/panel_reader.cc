@@ -41,7 +41,7 @@ Status PanelReader::SkipTo(uint32_t panel, int8_t* ids) {
 }
 
 Status PanelReader::BeginPanel() {
-  if (!in_tile_) {
+  if (!in_tile_ && !is_plain()) {
     TFS_RETURN_IF_ERROR(decoder_.Start(*weight_, panel_ / weight_->panels_per_tile));
     in_tile_ = true;
   }
@@ -62,9 +62,19 @@ Status PanelReader::EndPiece(uint32_t count) {
   ++panel_;
   if (panel_ == weight_->num_panels || panel_ % weight_->panels_per_tile == 0) {
     in_tile_ = false;
-    return decoder_.Finish();
+    return is_plain() ? Status() : decoder_.Finish();
   }
   return Status();
+}
+
+// Floats that nobody has packed, in the order of the GEMM.
+void PanelReader::CopyPlain(uint32_t count, float* values) const {
+  const PlainValues& plain = weight_->plain;
+  const uint32_t width = weight_->panel_width(panel_), first_k = weight_->channel_elements - left_;
+  const float* from = plain.values + panel_ * kLanes * plain.channel_step + first_k * plain.k_step;
+  for (uint32_t k = 0; k < count; ++k, from += plain.k_step, values += kLanes) {
+    for (uint32_t j = 0; j < width; ++j) values[j] = from[j * plain.channel_step];
+  }
 }
 
 Status PanelReader::ReadIds(uint32_t count, int8_t* ids) {
@@ -106,6 +116,10 @@ void PanelReader::MixGroups(uint32_t panel, uint32_t first_k, uint32_t count, fl
 Status PanelReader::Read(uint32_t count, int8_t* ids, float* values) {
   TFS_RETURN_IF_ERROR(BeginPanel());
   const uint32_t panel = panel_, first_k = weight_->channel_elements - left_;
+  if (is_plain()) {
+    CopyPlain(count, values);
+    return EndPiece(count);
+  }
   for (uint32_t done = 0, piece; done < count; done += piece) {
     piece = count - done < kMaxChunk ? count - done : kMaxChunk;
     TFS_RETURN_IF_ERROR(ReadIds(piece, ids));
@@ -134,6 +148,10 @@ Status PanelReader::ReadIdsSideBySide(PanelReader* const* readers, uint32_t num_
 Status PanelReader::ReadSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids, float* values, size_t step) {
   constexpr uint32_t kPiece = 128;  // so that the ids of all are still in the first-level cache when they become floats
   uint32_t panels[kMaxSideBySide] = {}, first_k = 0;
+  if (readers[0]->is_plain()) {
+    for (uint32_t i = 0; i < num_readers; ++i) TFS_RETURN_IF_ERROR(readers[i]->Read(count, ids[i], values + i * step));
+    return Status();
+  }
   for (uint32_t i = 0; i < num_readers; ++i) {
     TFS_RETURN_IF_ERROR(readers[i]->BeginPanel());
     panels[i] = readers[i]->panel_;

@@ -37,6 +37,8 @@ class PanelReader {
  private:
   Status BeginPanel();
   Status EndPiece(uint32_t count);
+  bool is_plain() const { return weight_->plain.values != nullptr; }
+  void CopyPlain(uint32_t count, float* values) const;
   void ToValues(uint32_t count, int8_t* ids);
   void ToFloats(const int8_t* ids, uint32_t count, float* values) const;
   void MixGroups(uint32_t panel, uint32_t first_k, uint32_t count, float* values) const;

@@ -14,6 +14,9 @@ SHAPE = (2, 6, 7, CHANNELS)
 LARGE = (1, 40, 41, CHANNELS)  # worth more than one thread
 
 
+LARGE_PLAIN = (1, 36, 40, CHANNELS)  # 180 KB
+
+
 def options(kind, **values):
     """The schema's options of an operator, `padding` and `fusedActivationFunction` by name."""
     result = getattr(schema, f"{kind}OptionsT")()
@@ -155,6 +158,43 @@ def test_nodes_beside_none_of_ours_stay_with_the_runtime(rng):
     assert "RELU" in [op["op_name"] for op in interpreter._get_ops_details()][:2]
     values = rng.normal(size=SHAPE).astype(np.float32)
     np.testing.assert_allclose(invoke(interpreter, values), conv(weight, np.tanh(np.maximum(values, 0)), 1), rtol=1e-4, atol=1e-4)
+
+
+def plain_model(kind, filters, bias, shape, node_options, weight=None):
+    """x -> our convolution, 1x1 -> a builtin one with its weights as they are; without `weight` the latter alone."""
+    model = models.ModelBuilder()
+    x = model.tensor("x", shape)
+    between = x
+    if weight is not None:
+        between = model.tensor("between", shape)
+        conv_node(model, weight, x, between)
+    stride, size = node_options.strideW, node_options.padding == schema.Padding.SAME
+    y_shape = [-(-n // stride) if size else (n - k) // stride + 1 for n, k in zip(shape[1:3], filters.shape[1:3])]
+    y = model.tensor("y", (shape[0], *y_shape, filters.shape[3 if kind == "DEPTHWISE_CONV_2D" else 0]))
+    inputs = [between, model.constant("filters", filters), *([model.constant("bias", bias)] if bias is not None else [])]
+    model.builtin(kind, inputs, [y], node_options)
+    return model.build([x], [y])
+
+
+@pytest.mark.parametrize("kind, filters, shape, node_options", [
+    ("CONV_2D", (40, 3, 3, CHANNELS), LARGE_PLAIN, options("Conv2D", padding="SAME", strideW=1, strideH=1, fusedActivationFunction="RELU6")),
+    ("CONV_2D", (24, 1, 1, CHANNELS), (2, 1, 1, CHANNELS), options("Conv2D", padding="VALID", strideW=1, strideH=1)),
+    ("DEPTHWISE_CONV_2D", (1, 3, 5, CHANNELS), LARGE_PLAIN, options("DepthwiseConv2D", padding="SAME", strideW=1, strideH=1, depthMultiplier=1)),
+    ("DEPTHWISE_CONV_2D", (1, 3, 3, 3 * CHANNELS), LARGE_PLAIN,
+     options("DepthwiseConv2D", padding="SAME", strideW=1, strideH=1, depthMultiplier=3, fusedActivationFunction="RELU")),
+])  # fmt: skip
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_plain_convolution(rng, isa, kind, filters, shape, node_options, has_bias):
+    """Sums of 288 products of numbers around 1 and .1: 1e-5 of the largest."""
+    node_options.dilationHFactor = node_options.dilationWFactor = 1
+    weight = models.random_weight(rng, (CHANNELS, 1, 1, CHANNELS), 0)
+    values = (rng.normal(size=filters) * 0.1).astype(np.float32)
+    bias = rng.normal(size=filters[3 if kind == "DEPTHWISE_CONV_2D" else 0]).astype(np.float32) * has_bias
+    x = rng.normal(size=shape).astype(np.float32)
+    expected = by_litert(plain_model(kind, values, bias, shape, node_options), conv(weight, x, 1))
+    interpreter = make_interpreter(plain_model(kind, values, bias if has_bias else None, shape, node_options, weight), num_threads=2)
+    assert is_one_node(interpreter)
+    np.testing.assert_allclose(invoke(interpreter, x), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 # --- memory
