@@ -31,7 +31,7 @@ def test_everything_at_once_in_one_process(rng, tmp_path):
         for kind in ("alone", "together", "late"):
             np.testing.assert_array_equal(outputs[kind], np.broadcast_to(run(content, x), outputs[kind].shape))
         np.testing.assert_array_equal(outputs["keras_together"], np.broadcast_to(outputs["keras_alone"], outputs["keras_together"].shape))
-        # All were there: our two convolutions and XNNPACK's RELU between them, and oneDNN's convolutions.
+        # All were there: our two convolutions and XNNPACK's ABS between them, and oneDNN's convolutions.
         assert list(outputs["ops"]).count("DELEGATE") == 3
         if outputs["onednn"]:
             assert "onednn_verbose" in done.stdout and "convolution" in done.stdout
