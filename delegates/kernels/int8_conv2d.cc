@@ -39,7 +39,8 @@ void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, uin
   Int8GemmTile tile = {};
   tile.rows = rows;
   tile.accumulate = !batch.first;
-  tile.partial = scratch->partial + (m - batch.begin_position) * batch.num_panels * MaxGroupsPerPanel(g) * kLanes;
+  const bool in_parts = !batch.first || !batch.last;
+  tile.partial = scratch->partial + (in_parts ? (m - batch.begin_position) * batch.num_panels * MaxGroupsPerPanel(g) * kLanes : 0);
   int32_t set_group = -1;
   for (uint32_t i = 0; i < batch.num_panels; ++i) {
     const int32_t first = static_cast<int32_t>(batch.panels[i] * kLanes);
@@ -56,7 +57,7 @@ void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, uin
       tile.first_column = static_cast<uint32_t>(std::max(group * per_group - first, 0));
       tile.end_column = static_cast<uint32_t>(std::min((group + 1) * per_group, end) - first);
       ActiveIsa().i8->gemm(tile);
-      if (!batch.first || !batch.last) tile.partial += rows * kLanes;
+      if (in_parts) tile.partial += rows * kLanes;
     }
   }
 }
