@@ -108,7 +108,8 @@ def build(folder: Path, *, target: Target | None = None, options: tuple[str, ...
 
 
 def build_library(output: Path, target: Target) -> Path:
-    """Builds the library for another machine as `output`/libtflite_smart_delegate.so and returns that path. Raises: BuildError."""
+    """Builds the library for another machine as `output`/libtflite_smart_delegate.so and returns that path. Raises: BuildError. OSError: there is no place for it."""
+    output.mkdir(parents=True, exist_ok=True)  # now, not after minutes of building
     with tempfile.TemporaryDirectory(prefix="tflite_smart-") as folder:
         return install(build(Path(folder), target=target, quiet=True) / LIBRARY_NAME, output)
 

@@ -186,6 +186,10 @@ def test_existing_output_is_kept(cli, refused, float_model, smart_model, x_file,
         assert output.read_bytes() != b"precious"
 
 
+def test_a_place_for_the_library_is_made_before_it_is_built(refused, float_model):
+    assert "exists" in refused("delegate", "--target", "linux-x86_64", "-o", float_model)
+
+
 def test_output_must_have_a_name(refused, smart_model):
     assert "name" in refused("expand", smart_model, "-o", "")
 
