@@ -1,5 +1,10 @@
 #include "doors/segment.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 #include <utility>
@@ -16,6 +21,17 @@ tfl::Status SetTemporaries(tfl::Node* node, int tensor) {
   std::free(node->temporaries);
   node->temporaries = list;
   return tfl::kOk;
+}
+
+// Memory that nobody has touched yet is mapped page by page, which is a good part of the first inference; where the system likes to be asked for
+// large pages, there are far fewer of them. A hint: it may fail.
+void AskForLargePages(char* memory, size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  constexpr uintptr_t kLargePage = 2 << 20;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kLargePage - 1) / kLargePage * kLargePage;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / kLargePage * kLargePage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
 }
 
 }  // namespace
@@ -128,6 +144,8 @@ tfl::Status Segment::Invoke(tfl::Context* context) {
   for (const Inner& inner : inner_) {
     context->tensors[inner.tensor].data.raw = memory == nullptr ? nullptr : memory + blocks_[inner.block].offset;
   }
+  if (memory != nullptr && memory != advised_) AskForLargePages(memory, context->tensors[workspace_].bytes);
+  advised_ = memory;
   tfl::Status status = tfl::kOk;
   for (size_t i = 0; i < steps_.size() && status == tfl::kOk; ++i) status = Report(context, steps_[i], steps_[i].op->Run(context));
   for (const Inner& inner : inner_) context->tensors[inner.tensor].data.raw = nullptr;

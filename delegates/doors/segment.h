@@ -43,6 +43,7 @@ class Segment {
   std::vector<Inner> inner_;
   std::vector<Block> blocks_;
   int workspace_ = -1;  // its tensor, once there was need for it
+  const char* advised_ = nullptr;  // where it lay when the system was last told what it is for
 };
 
 }  // namespace tflite_smart
