@@ -99,21 +99,23 @@ def _routes(tf, source, folder: str, changes: contextlib.ExitStack):
             changes.enter_context(_computing_in_float32(model))
             changes.enter_context(wrap.exporting(model))
             weights = [np.asarray(weight.layout.to_matrix(weight.finish().weight)) for weight in wrap.smart_weights(model)]
-            return name, _integer_ways(tf, model, weights, folder), ()
+            return name, _integer_ways(tf, lambda: _from_keras_3(tf, model, folder), weights, folder), ()
         if wrap.smart_weights(model):
             parts = [weight.finish().parts for weight in wrap.smart_weights(model)]
             trained = tuple(structure.from_parts(entry) for entry in parts if entry)
             model = wrap.strip(model)
         changes.enter_context(_computing_in_float32(model))
-        fixed = lambda: lite.from_saved_model(_export_fixed(tf, model, folder))  # noqa: E731
+        free = lambda: _from_keras_3(tf, model, folder)  # noqa: E731
+        fixed = lambda: lite.from_saved_model(_export(tf, model, folder, 1))  # noqa: E731
     else:
         from tflite_smart import tf_keras_wrap
 
         if tf_keras_wrap.is_quantized(model):
-            return name, _integer_ways(tf, model, [], folder), ()
+            return name, _integer_ways(tf, lambda: lite.from_keras_model(model), [], folder), ()
         model = tf_keras_wrap.strip(model)
+        free = lambda: lite.from_keras_model(model)  # noqa: E731
         fixed = lambda: _fixed_tf_keras(tf, model)  # noqa: E731
-    return name, _three_ways(tf, lambda: lite.from_keras_model(model), fixed), trained
+    return name, _three_ways(tf, free, fixed), trained
 
 
 @contextlib.contextmanager
@@ -146,15 +148,26 @@ def _three_ways(tf, free, fixed):
     return [(note, lambda way=way: way().convert()) for note, way in ways if way is not None]
 
 
-def _integer_ways(tf, model, trained: list[np.ndarray], folder: str):
+def _from_keras_3(tf, model, folder):
+    """A TFLiteConverter with a free batch size. TensorFlow's own way asks for `model.inputs`, which a subclassed model does not have, unless it is seen as a functional one."""
+    from tflite_smart.activations import graph_of
+
+    graph = graph_of(model)
+    if graph is not None:
+        return tf.lite.TFLiteConverter.from_keras_model(graph if getattr(model, "inputs", None) is None else model)
+    return tf.lite.TFLiteConverter.from_saved_model(_export(tf, model, folder, None))
+
+
+def _integer_ways(tf, free, trained: list[np.ndarray], folder: str):
     """Of a model that was trained to round its activations: int8 from end to end, or float inputs and outputs where an operator at an end has no integer form.
 
     Args:
+        free: function that makes the TFLiteConverter.
         trained: weights of fewer than 8 bits perhaps, see `trained_grids`.
     """
 
     def quantized(kind) -> bytes:
-        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        converter = free()
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.inference_input_type = converter.inference_output_type = kind
         edited = Model.read(converter.convert())
@@ -167,28 +180,41 @@ def _integer_ways(tf, model, trained: list[np.ndarray], folder: str):
     return [(None, lambda: quantized(tf.int8)), ("inputs and outputs are float32: the first or last operators do not run in integers", lambda: quantized(tf.float32))]
 
 
-def _export_fixed(tf, model, folder: str) -> str:
-    """Exports a Keras 3 model as a SavedModel with batch size 1."""
+def _export(tf, model, folder: str, batch: int | None) -> str:
+    """Exports a Keras 3 model as a SavedModel with that batch size."""
     import keras
 
-    path = os.path.join(folder, "saved_model")
+    path = os.path.join(folder, f"saved_model_{batch}")
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serve", model.__call__, input_signature=[_fixed_specs(tf, model)])
+    archive.add_endpoint("serve", model.__call__, input_signature=[_specs(tf, model, batch)])
     archive.write_out(path, verbose=False)
     return path
 
 
 def _fixed_tf_keras(tf, model):
-    return tf.lite.TFLiteConverter.from_concrete_functions([tf.function(model).get_concrete_function(_fixed_specs(tf, model))], model)
+    return tf.lite.TFLiteConverter.from_concrete_functions([tf.function(model).get_concrete_function(_specs(tf, model, 1))], model)
 
 
-def _fixed_specs(tf, model):
-    """The model's inputs, in their own structure, with batch size 1."""
+def _specs(tf, model, batch: int | None):
+    """The model's inputs, in their own structure, with that batch size."""
     structure = getattr(getattr(model, "_functional", model), "_inputs_struct", None)  # Keras 3; a Sequential keeps it in its functional model
+    if structure is None and _keras_kind(model) == "keras":
+        return _specs_of_subclassed(tf, model, batch)
     if structure is None:
         structure = model.input  # tf_keras
-    return tf.nest.map_structure(lambda tensor: tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=tensor.name.split(":")[0]), structure)
+    return tf.nest.map_structure(lambda tensor: tf.TensorSpec((batch, *tensor.shape[1:]), tensor.dtype, name=tensor.name.split(":")[0]), structure)
+
+
+def _specs_of_subclassed(tf, model, batch: int | None):
+    """All that Keras remembers of what a subclassed model was called on is the shapes: the inputs are taken for floats."""
+    import keras
+    from tflite_smart.activations import input_shapes
+
+    shapes = input_shapes(model)
+    if shapes is None:
+        raise UnsupportedModelError(f"{model.name}: a subclassed model must have been called on one input, or one list or dict of them. Received: other arguments. Wrap it in a functional model.")
+    return keras.tree.map_shape_structure(lambda shape: tf.TensorSpec((batch, *shape[1:]), tf.float32), shapes)
 
 
 def _load(path: str):

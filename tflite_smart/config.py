@@ -6,8 +6,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from tflite_smart.activations import LEARNED
 from tflite_smart.converter.errors import RecipeError
 from tflite_smart.methods import METHODS, Method
+
+RANGES = {"moving_average": None, "learned": LEARNED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +25,7 @@ class WrapConfig:
         op_name_configs: by a regular expression that is searched in `path/of/the/layer/kernel`.
         min_weight_elements: smaller weights stay as they are.
         activation_bits: 8 rounds activations as well, so that the model can run in integers alone; None leaves them in floating point.
+        activation_ranges: `moving_average` of what the batches reach, or `learned`: trained with the weights, see `activations.SmartRange`.
 
     Example:
         >>> WrapConfig.from_dict({"global_config": {"name": "prune", "sparsity": 0.9}, "op_name_configs": {"^head/": None}}).global_config[0].name
@@ -33,6 +37,7 @@ class WrapConfig:
     op_name_configs: Mapping[str, tuple[Method, ...] | None] = dataclasses.field(default_factory=dict)
     min_weight_elements: int = 512
     activation_bits: int | None = None
+    activation_ranges: str = "moving_average"
 
     def __post_init__(self):
         object.__setattr__(self, "global_config", _entry(self.global_config))
@@ -50,6 +55,19 @@ class WrapConfig:
             raise RecipeError(f"recipe: min_weight_elements must be a whole number of at least 1. Received: min_weight_elements={self.min_weight_elements!r}.")
         if self.activation_bits not in (None, 8):
             raise RecipeError(f"recipe: activation_bits must be 8 or null. Received: activation_bits={self.activation_bits!r}.")
+        if self.activation_ranges not in RANGES:
+            raise RecipeError(f"recipe: activation_ranges must be one of {', '.join(RANGES)}. Received: activation_ranges={self.activation_ranges!r}.")
+        floating = {method.name for entry in (self.global_config, *self.op_type_configs.values(), *self.op_name_configs.values()) for method in entry or () if not method.has_integer_form}
+        if self.activation_bits and floating:
+            raise RecipeError(
+                f"recipe: activation_bits must be null beside {', '.join(sorted(floating))}, whose weights no 8-bit integers hold. Received: activation_bits={self.activation_bits}. "
+                "Leave activation_bits out, or use quantize, ternarize or cluster."
+            )
+
+    @property
+    def range_kind(self) -> str | None:
+        """Of the `SmartRange`s whose range is not fixed."""
+        return RANGES[self.activation_ranges]
 
     def for_weight(self, class_names: list[str], path: str) -> tuple[Method, ...] | None:
         """The methods of one weight, or None.

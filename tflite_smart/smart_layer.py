@@ -144,7 +144,7 @@ class SmartLayer:
     Attributes:
         plain_class: the layer's own class.
         smart_weights: list of the SmartWeights that an owner keeps; absent in the layers inside it.
-        smart_ranges: place -> SmartRange, where the layer's activations are rounded.
+        smart_ranges: `"<position of the part>/<place>"` -> SmartRange that an owner keeps, where activations are rounded.
     """
 
     plain_class: type
@@ -153,7 +153,8 @@ class SmartLayer:
         with as_plain(self):
             layer = keras.saving.serialize_keras_object(self)
         layer.pop("compile_config", None)  # Keras saves it once more, for the wrapped model
-        return {"layer": layer, "weights": {key: [method.get_config() for method in methods] for key, methods in plan_of(self).items()}, "ranges": ranges_of(self)}
+        # The first key is for people: Keras prints it when it meets the file before this package was imported.
+        return {"load_with": "tflite_smart.load_model", "layer": layer, "weights": {key: [method.get_config() for method in methods] for key, methods in plan_of(self).items()}, "ranges": ranges_of(self)}
 
     @classmethod
     def from_config(cls, config):
@@ -163,7 +164,7 @@ class SmartLayer:
         layer = keras.saving.deserialize_keras_object(config["layer"], custom_objects=known)
         plan = {key: [Method.from_config(entry) for entry in methods] for key, methods in config["weights"].items()}
         ranges = config["ranges"]
-        return attach(layer, plan, ranges=ranges) if plan or ranges else layer
+        return attach(layer, plan, ranges) if plan or ranges else layer
 
     def get_build_config(self):
         return None  # it is part of the plain layer's
@@ -179,7 +180,7 @@ class SmartLayer:
     def __call__(self, *args, **kwargs):
         outputs = super().__call__(*args, **kwargs)
         if "_smart_pending" in self.__dict__:
-            attach(self, self.__dict__["_smart_pending"], ranges=ranges_of(self))
+            attach(self, *self.__dict__["_smart_pending"])
         return outputs
 
 
@@ -191,7 +192,7 @@ def smart_class(plain: type) -> type:
     def call(self, *args, **kwargs):
         # Once a call, not once a use: an RNN reads its kernels at every time step.
         with _evaluated(self.__dict__.get("smart_weights", ())):
-            ranges = self.__dict__.get("smart_ranges")
+            ranges = self.__dict__.get("_smart_places")
             if not ranges:
                 return plain.call(self, *args, **kwargs)
             finished = getattr(_running, "finished", {})
@@ -284,35 +285,34 @@ def raw_variable(layer, attribute: str):
     return value if isinstance(value, keras.Variable) else None
 
 
-def attach(owner, plan: dict[str, list[Method]], path: str = "", ranges: dict | None = None):
+def attach(owner, plan: dict[str, list[Method]], ranges: dict, path: str = ""):
     """Wraps an owner in place and returns it.
 
     Args:
         owner: a layer. Where its parts are not built yet, it is wrapped after its first call.
         plan: `"<position of the part>/<attribute>"` -> methods.
+        ranges: `"<position of the part>/<place>"` -> kind of `SmartRange`; the places are those of `activations.places`.
         path: of the owner in its model, for messages; its name by default.
-        ranges: place -> fixed range or None, of `activations.places`.
     """
-    found = parts(owner)
-    sites = [(key, *list(found.items())[int(key.split("/")[0])], key.split("/")[1]) for key in plan if int(key.split("/")[0]) < len(found)]
+    found = list(parts(owner).items())
+    sites = [(key, *found[int(key.split("/")[0])], key.split("/")[1]) for key in (*plan, *ranges) if int(key.split("/")[0]) < len(found)]
     _become_smart(owner)
-    owner._tracker.unlock()
-    if ranges and "smart_ranges" not in owner.__dict__:
-        owner.smart_ranges = {place: SmartRange(place, fixed) for place, fixed in ranges.items()}
-    owner._tracker.lock()
-    if len(sites) < len(plan) or any(raw_variable(layer, attribute) is None for _, _, layer, attribute in sites):
-        owner.__dict__["_smart_pending"] = plan
+    if len(sites) < len(plan) + len(ranges) or any(raw_variable(layer, attribute) is None for key, _, layer, attribute in sites if key in plan):
+        owner.__dict__["_smart_pending"] = plan, ranges
         return owner
     owner.__dict__.pop("_smart_pending", None)
-    weights = []
+    weights, kept_ranges = [], {}
     for key, inner, layer, attribute in sites:
+        _become_smart(layer)
+        if key in ranges:
+            kept_ranges[key] = layer.__dict__.setdefault("_smart_places", {})[attribute] = SmartRange(attribute, ranges[key])
+            continue
         weight = SmartWeight("/".join(filter(None, [path or owner.name, inner, attribute])), plan[key], layout(layer, attribute, raw_variable(layer, attribute).shape), raw_variable(layer, attribute))
         weights.append(weight)
-        _become_smart(layer)
         setattr(layer.__dict__.setdefault("_smart_links", types.SimpleNamespace()), attribute, weight)
     owner.__dict__["smart_keys"] = list(plan)
     owner._tracker.unlock()
-    owner.smart_weights = weights
+    owner.smart_weights, owner.smart_ranges = weights, kept_ranges
     owner._tracker.lock()
     return owner
 
@@ -321,7 +321,8 @@ def detach(owner) -> None:
     """Takes the wrapping off an owner in place; its weights are the variables that were trained."""
     for layer in parts(owner).values():
         object.__setattr__(layer, "__class__", getattr(type(layer), "plain_class", type(layer)))
-        layer.__dict__.pop("_smart_links", None)
+        for links in ("_smart_links", "_smart_places"):
+            layer.__dict__.pop(links, None)
     for weight in owner.__dict__.get("smart_weights", ()):
         weight.release()
     owner._tracker.unlock()
@@ -333,13 +334,15 @@ def detach(owner) -> None:
 def plan_of(owner) -> dict[str, list[Method]]:
     """What `attach` was given; empty for a layer inside an owner."""
     if "_smart_pending" in owner.__dict__:
-        return owner.__dict__["_smart_pending"]
+        return owner.__dict__["_smart_pending"][0]
     return {key: weight.methods for key, weight in zip(owner.__dict__.get("smart_keys", ()), owner.__dict__.get("smart_weights", ()))}
 
 
 def ranges_of(owner) -> dict:
     """The `ranges` that `attach` was given."""
-    return {place: one.fixed for place, one in owner.__dict__.get("smart_ranges", {}).items()}
+    if "_smart_pending" in owner.__dict__:
+        return owner.__dict__["_smart_pending"][1]
+    return {key: one.kind for key, one in owner.__dict__.get("smart_ranges", {}).items()}
 
 
 def _become_smart(layer) -> None:

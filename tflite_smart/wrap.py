@@ -4,7 +4,6 @@ import math
 import warnings
 
 import keras
-from keras import ops
 from keras.src.models.functional import Functional  # has no public name
 
 from tflite_smart import config as recipes
@@ -41,12 +40,13 @@ def smart_wrap(model, recipe=None):
     plans = [(owner, path, _plan(owner, path, config, skipped)) for owner, path in owners(wrapped)]
     candidates = [site for owner, path in owners(wrapped) for site in _sites(owner, path)]
     config.check_names({name for _, names, _, _ in candidates for name in names}, [path for path, _, _, _ in candidates])
-    ranges = _ranges(wrapped) if config.activation_bits else {}
-    if config.activation_bits and not ranges:
-        skipped.append("all activations (only the layers of Sequential and functional models show where they are rounded)")
+    found = _places(wrapped) if config.activation_bits else {}
+    if config.activation_bits and not found:
+        skipped.append("all activations (the model's call must be made of layers and keras.ops to show where they are rounded)")
     for owner, path, plan in plans:
-        if plan or id(owner) in ranges:
-            attach(owner, plan, path, ranges.get(id(owner)))
+        ranges = {f"{position}/{place}": fixed or config.range_kind for position, layer in enumerate(parts(owner).values()) for place, fixed in found.get(id(layer), {}).items()}
+        if plan or ranges:
+            attach(owner, plan, ranges, path)
     if skipped:
         warnings.warn(f"smart_wrap left alone: {'; '.join(skipped)}.", stacklevel=2)
     if model.compiled and wrapped is not model:
@@ -103,13 +103,12 @@ def _all(model, kind) -> list:
     return found
 
 
-def _ranges(model) -> dict[int, dict]:
+def _places(model) -> dict[int, dict]:
     """`activations.places` of a model and of those nested in it."""
-    if not _is_container(model):
-        return {}
     found = places(model)
-    for layer in model.layers:
-        found |= _ranges(layer)
+    for layer in model._flatten_layers(include_self=False, recursive=False):
+        if isinstance(layer, keras.Model):
+            found |= _places(layer)
     return found
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow", reason="Keras and a backend are needed to trai
 
 import tflite_smart as ts
 from tflite_smart import schedules
-from tflite_smart.methods import METHODS, Binarize, Cluster, Compressibility, Prune, Quantize, SmartDeal, SmartDealCoefficients, Ternarize
+from tflite_smart.methods import METHODS, Binarize, Cluster, Compressibility, EntropyQuantize, Prune, Quantize, SmartDeal, SmartDealCoefficients, Ternarize
 from tflite_smart.wrap import smart_weights
 
 SEED = 5
@@ -24,6 +24,7 @@ METHOD_LISTS = {
     "prune blocks": [Prune(0.5, block=(4, 2))],
     "quantize": [Quantize(4)],
     "prune, quantize": [Prune(RAMP), Quantize(3)],
+    "entropy quantize": [EntropyQuantize(1.0)],
     "binarize": [Binarize(anneal_steps=6)],
     "compressibility, ternarize": [Compressibility(0.01, ramp_steps=4), Ternarize()],
     "prune, cluster": [Prune(0.5), Cluster(8, per_channel=True, initial_centroids="density")],
@@ -31,7 +32,7 @@ METHOD_LISTS = {
     "smartdeal coefficients": [SmartDealCoefficients(bar=3)],
 }
 # Those whose weights the converter can store exactly.
-EXACT = {"quantize", "binarize", "ternarize", "smartdeal", "smartdeal_coefficients"}
+EXACT = {"quantize", "entropy_quantize", "binarize", "ternarize", "smartdeal", "smartdeal_coefficients"}
 
 
 def data(count=16, size=6):

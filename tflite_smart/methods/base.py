@@ -88,10 +88,12 @@ class Method:
     Attributes:
         name: in recipes; set by `register`.
         trains_weight: False where trainable variables of the method take the place of the layer's weight, which then only serves to begin with.
+        has_integer_form: False where the trained weights are not a scale per channel times int8 values, even roughly, so that a model of integers alone would lose them.
     """
 
     name = ""
     trains_weight = True
+    has_integer_form = True
 
     def variables(self, layout: Layout) -> dict[str, VariableSpec]:
         """What the layer has to keep for this method, by name. Shapes depend on the layout alone."""

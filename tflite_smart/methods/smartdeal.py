@@ -124,6 +124,8 @@ class SmartDeal(Method):
     fit_steps: int = 100
     project_steps: int = 0
 
+    has_integer_form = False
+
     def __post_init__(self):
         if not 0 < self.threshold <= _LARGEST or self.group_threshold < 0:
             raise RecipeError(f"smartdeal: threshold must be in (0, 64] and group_threshold at least 0. Received: threshold={self.threshold}, group_threshold={self.group_threshold}.")
@@ -189,7 +191,7 @@ class SmartDealCoefficients(Method):
     bar: int = 50
     penalty: float = 0.02
 
-    trains_weight = False
+    trains_weight = has_integer_form = False
 
     def __post_init__(self):
         if self.bar < 1 or self.penalty < 0:

@@ -1,0 +1,179 @@
+"""Every training method on CIFAR-10: trains, converts, and measures the .tflite through the delegate.
+
+    python tests/bench/train_cifar.py FOLDER [--networks resnet56 vgg16 resnet8] [--rows PATTERN] [--steps-scale 1.0]
+
+For each network first the float training that all rows start from: a ResNet56 that knows the original images is fine-tuned on the JPEG images of TFLITE_SMART_DATA, a quarter-width VGG16 and a
+ResNet8 begin at random. Then each row wraps that network, trains it for equally many steps on the same batches, with labels softened by the float network's answers, and converts it. The row
+`float, as long` trains without any compression: the baseline that the others are to be compared with. Accuracy is top-1 on the 5,000 test images, run through the delegate; `smaller` is the file
+against that of the float network as plain .tflite; peak memory against it as well.
+
+FOLDER keeps checkpoints and results: what was cut off goes on where it stopped, and rows that are done are only printed. Hours of two CPU cores in all: see `Network` for the steps.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import keras  # noqa: E402
+
+import tflite_smart as ts  # noqa: E402
+from tests import cifar  # noqa: E402
+from tests.bench.cifar_networks import NETWORKS, Network, for_training  # noqa: E402
+from tests.bench.cifar_training import Batches, compile_for, save, train  # noqa: E402
+from tflite_smart import schedules, tables  # noqa: E402
+from tflite_smart.benchmark import BenchmarkSettings, benchmark  # noqa: E402
+from tflite_smart.converter import from_keras  # noqa: E402
+from tflite_smart.evaluate import evaluate  # noqa: E402
+from tflite_smart.methods import EntropyQuantize, Prune, Quantize, SmartDeal, Ternarize  # noqa: E402
+from tflite_smart.runner import Runner  # noqa: E402
+
+PRUNING_SHARE, PRUNING_FREQUENCY = 0.5, 10  # the sparsity rises over this share of the steps
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        recipe: function of the network that gives the recipe of `smart_wrap`; None trains as it is.
+        convert: recipe of `ts.convert`, or None: plain .tflite.
+        rate: times the network's learning rate.
+        trains: False only converts.
+    """
+
+    recipe: Callable[[Network], ts.WrapConfig] | None = None
+    convert: str | None = "lossless_accuracy"
+    rate: float = 1.0
+    trains: bool = True
+
+
+def pruned(network: Network, which: int, *then) -> ts.WrapConfig:
+    """Each pattern of the network with its sparsity, and methods that follow."""
+    end = int(network.row_steps * PRUNING_SHARE)
+    methods = {
+        pattern: [Prune(schedules.PolynomialDecay(sparsities[which] / 2, sparsities[which], 0, end, frequency=PRUNING_FREQUENCY)), *then] for pattern, sparsities in network.sparsity.items()
+    }
+    return ts.WrapConfig(then or None, op_name_configs=methods, min_weight_elements=256)
+
+
+def wide_steps(network: Network) -> ts.WrapConfig:
+    return ts.WrapConfig(op_name_configs={pattern: EntropyQuantize(step) for pattern, step in network.wide_steps.items()}, min_weight_elements=256)
+
+
+def first_in_8_bits(method) -> Callable[[Network], ts.WrapConfig]:
+    """The method everywhere but in the first convolution and the last layer, which are small and see pixels and scores."""
+    ends = {"^(conv1|size32_conv0|first)/": Quantize(8), "^(linear|scores)/": Quantize(8)}
+    return lambda network: ts.WrapConfig(method, op_name_configs=ends, min_weight_elements=256)
+
+
+def integer(bits: int) -> Callable[[Network], ts.WrapConfig]:
+    return lambda network: ts.WrapConfig(Quantize(bits), min_weight_elements=1, activation_bits=8)
+
+
+ROWS = {
+    "float": Row(convert=None, trains=False),
+    "float, as long": Row(convert=None),
+    "float, compressed": Row(trains=False),
+    "pruned to 90 %": Row(lambda network: pruned(network, 0)),
+    "pruned, 4 bits": Row(lambda network: pruned(network, 1, Quantize(4))),
+    "wide steps": Row(wide_steps),
+    "W4A8, integers alone": Row(integer(4), rate=0.5),
+    "W8A8, integers alone": Row(integer(8), rate=0.25),
+    "ternary": Row(first_in_8_bits(Ternarize())),
+    "SmartDeal, no retraining": Row(convert="smartdeal", trains=False),
+    "SmartDeal, trained": Row(lambda network: ts.WrapConfig(SmartDeal(threshold=8.0, fit_steps=25), min_weight_elements=256)),
+}
+
+
+class Table:
+    """All rows of one network, measured or still to be."""
+
+    def __init__(self, name: str, folder: Path, scale: float):
+        network = NETWORKS[name]
+        self.name, self.folder, self.network = name, folder / name, network
+        self.steps = {"float": max(int(network.float_steps * scale), 1), "row": max(int(network.row_steps * scale), 1)}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.data = cifar.data_folder()
+        self.batches = Batches(folder, self.data)
+        self.test = cifar.load_test_images(self.data)
+
+    def start(self):
+        """The float network that all rows begin with, in training form."""
+        path = self.folder / "start.keras"
+        model = keras.saving.load_model(path) if path.exists() else for_training(self.network.build(self.data), "mixed_bfloat16")
+        if not path.exists():
+            compile_for(model, self.network.float_rate, self.steps["float"])
+        print(f"{self.name}: float training", flush=True)
+        train(model, self.batches, None, self.steps["float"], path)
+        return model
+
+    def run(self, row_name: str) -> dict:
+        """The figures of a row, from its file where it is done."""
+        path = self.folder / f"{re.sub('[^a-z0-9]+', '_', row_name.lower())}.json"
+        if path.exists():
+            return json.loads(path.read_text())
+        print(f"{self.name}: {row_name}", flush=True)
+        row, start = ROWS[row_name], self.start()
+        target, plain = path.with_suffix(".tflite"), self._plain(start, "float.tflite")
+        model = self._trained(row, start, path.with_suffix(".keras")) if row.trains else start
+        if row.convert is None:
+            target = self._plain(model, target.name)
+        else:
+            ts.convert(model, row.convert, output=target, overwrite=True)
+        result = {"network": self.name, "row": row_name, **self._measured(target, plain)}
+        path.write_text(json.dumps(result, indent=2))
+        print(f"  {result}", flush=True)
+        return result
+
+    def _trained(self, row: Row, start, checkpoint: Path):
+        if checkpoint.exists():
+            model = ts.load_model(checkpoint)
+        else:
+            model = ts.smart_wrap(start, row.recipe(self.network)) if row.recipe else start
+            compile_for(model, self.network.row_rate * row.rate, self.steps["row"])
+        train(model, self.batches, self.batches.answers(start, self.steps["row"], self.folder / "answers.npy"), self.steps["row"], checkpoint)
+        return model
+
+    def _plain(self, model, name: str) -> Path:
+        """A model as .tflite without any compression."""
+        path = self.folder / name
+        if not path.exists():
+            with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+                shutil.copy(from_keras.to_tflite(model, folder).path, path)
+        return path
+
+    def _measured(self, path: Path, plain: Path) -> dict:
+        images, labels = self.test
+        after, before = benchmark([str(path), str(plain)], BenchmarkSettings(rounds=1))
+        accuracy = evaluate(Runner(str(path), num_threads=1), cifar.normalized(images), labels).top1
+        return {"top1": accuracy, "file_bytes": after.file_bytes, "smaller": before.file_bytes / after.file_bytes, "peak_memory": after.peak_memory_bytes / before.peak_memory_bytes}
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--rows", default="", metavar="PATTERN", help="regular expression of the rows to run (default: all)")
+    parser.add_argument("--steps-scale", type=float, default=1.0, help="times all steps, for a try (default 1)")
+    options = parser.parse_args(arguments)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for name in options.networks:
+        keras.utils.set_random_seed(7)
+        table = Table(name, options.folder, options.steps_scale)
+        results = [table.run(row) for row in ROWS if re.search(options.rows, row)]
+        cells = [[r["row"], f"{r['top1']:.2%}", f"{r['file_bytes']:,}", f"{r['smaller']:.1f}x", tables.ratio(r["peak_memory"])] for r in results]
+        tables.print_table(f"{name}, CIFAR-10", ["method", "top-1", "file bytes", "smaller", "peak memory"], cells)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
