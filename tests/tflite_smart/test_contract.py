@@ -99,6 +99,7 @@ def test_method(methods, tmp_path):
     wrapped.save(tmp_path / "model.keras")
     loaded = ts.load_model(tmp_path / "model.keras")
     assert np.array_equal(loaded(x), wrapped(x)) and [weight.methods for weight in smart_weights(loaded)] == [methods] * 4
+    loaded.run_eagerly = True  # tracing takes longer than four steps
     train(wrapped, 2), train(loaded, 2)
     np.testing.assert_allclose(loaded(x), wrapped(x), rtol=1e-5, atol=1e-5)
     # The plain model computes the same, and so does the converted one up to the error that the recipe allows.
@@ -306,3 +307,10 @@ def test_summary_and_logs(tmp_path, capsys):
     ts.summary(wrapped)
     printed = capsys.readouterr().out
     assert "depthwise/kernel" in printed and "prune, quantize" in printed
+
+
+def test_without_this_package_keras_says_what_to_load_with(tmp_path, monkeypatch):
+    wrapped_model([Quantize(4)]).save(tmp_path / "model.keras")
+    monkeypatch.setattr("keras.src.saving.object_registration.GLOBAL_CUSTOM_OBJECTS", {})  # as if nothing of ours had been imported
+    with pytest.raises((TypeError, ValueError), match="load_with.*tflite_smart.load_model"):
+        keras.saving.load_model(tmp_path / "model.keras")

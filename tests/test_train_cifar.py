@@ -1,0 +1,31 @@
+"""The command that trains and measures every method runs, keeps what is done, and goes on where it was cut off. On noise and for two steps: its figures are not tested."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="Keras and a backend are needed to train")
+
+from tests import cifar
+from tests.bench import train_cifar
+
+
+def test_two_rows(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(1)
+    monkeypatch.setattr(cifar, "load_images", lambda path: (rng.integers(0, 256, (256, 32, 32, 3), np.uint8), rng.integers(0, 10, 256)))
+    command = [str(tmp_path), "--networks", "resnet8", "--rows", "^float, as long|^wide steps", "--steps-scale", "0.002"]
+    assert train_cifar.main(command) == 0
+    results = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "resnet8").glob("*.json")}
+    assert results["wide_steps"]["smaller"] > 5 > results["float_as_long"]["smaller"] == 1
+    capsys.readouterr()
+    (tmp_path / "resnet8" / "wide_steps.json").unlink()
+    monkeypatch.setattr(train_cifar, "train", lambda model, batches, answers, steps, checkpoint: _is_done(model, steps))
+    assert train_cifar.main(command) == 0
+    printed = capsys.readouterr().out
+    assert "resnet8: wide steps" in printed and "resnet8: float, as long" not in printed  # only the row whose result is missing runs
+    assert json.loads((tmp_path / "resnet8" / "wide_steps.json").read_text())["file_bytes"] == results["wide_steps"]["file_bytes"]
+
+
+def _is_done(model, steps: int) -> None:
+    assert int(model.optimizer.iterations.numpy()) == steps
