@@ -1,11 +1,12 @@
 """What wrapping costs a training step: median time of `train_on_batch`, plain and wrapped in turn, and their ratio.
 
-    python tests/bench/training_step.py [MODEL.keras] [--batch-size 32] [--rounds 15]
+    python tests/bench/training_step.py [MODEL.keras] [--batch-size 32] [--rounds 15] [--recipes PATTERN]
 
 Without a model a ResNet56 for 32 x 32 images with random weights. A benchmark, no test: nothing passes or fails.
 """
 
 import argparse
+import re
 import statistics
 import time
 
@@ -50,13 +51,14 @@ def main() -> None:
     parser.add_argument("model", nargs="?")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--recipes", default="", metavar="PATTERN", help="regular expression of the recipes to measure (default: all)")
     arguments = parser.parse_args()
     import keras
 
     import tflite_smart as ts
 
     plain = keras.saving.load_model(arguments.model, compile=False) if arguments.model else resnet56()
-    models = {"plain": plain, **{name: ts.smart_wrap(plain, recipe) for name, recipe in recipes().items()}}
+    models = {"plain": plain, **{name: ts.smart_wrap(plain, recipe) for name, recipe in recipes().items() if re.search(arguments.recipes, name)}}
     rng = np.random.default_rng(1)
     x = rng.random((arguments.batch_size, *plain.input_shape[1:]), np.float32)
     y = rng.integers(0, plain.output_shape[-1], arguments.batch_size)

@@ -279,6 +279,7 @@ def test_what_the_caller_did_to_the_weight_stays():
         ("plain", {"op_name_configs": {"^tail/": None}}, "matches none"),
         ("plain", {"op_name_configs": {"(": None}}, "regular expressions"),
         ("plain", {"everything": None}, "everything"),
+        ("plain", {"name": "prun"}, "name must be one of binarize, .*Received: name='prun'"),
         ("plain", "recipe.yaml", "recipe must be"),
         ("wrapped", [Prune(0.5)], "must be plain"),
         ("unbuilt", [Prune(0.5)], "not built"),

@@ -137,9 +137,10 @@ class Method:
     def from_config(cls, config: dict) -> "Method":
         """A method from `get_config`'s result or a recipe's entry; raises RecipeError for unknown names and fields."""
         config = dict(config)
-        kind = METHODS.get(config.pop("name", None))
+        name = config.pop("name", None)
+        kind = METHODS.get(name)
         if kind is None:
-            raise RecipeError(f"method: name must be one of {', '.join(sorted(METHODS))}. Received: {config!r}.")
+            raise RecipeError(f"method: name must be one of {', '.join(sorted(METHODS))}. Received: name={name!r}.")
         known = [field.name for field in dataclasses.fields(kind)]
         unknown = [key for key in config if key not in known]
         if unknown:
