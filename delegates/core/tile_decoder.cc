@@ -1,5 +1,6 @@
 #include "core/tile_decoder.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/isa.h"
@@ -69,19 +70,27 @@ Status TileDecoder::NextSideBySide(TileDecoder* const* decoders, uint32_t count,
   uint32_t i = 0;
   while (i < count) {
     const uint32_t left = count - i;
-    const bool four = left >= 4 && kernels.rans_four != nullptr;
+    const bool four = left >= 3 && kernels.rans_four != nullptr;
     if (left == 1 || decoders[i]->weight_->codec != Codec::kRans) {
       TFS_RETURN_IF_ERROR(decoders[i]->Next(rows, ids[i]));
       ++i;
       continue;
     }
-    const uint32_t now = four ? 4 : 2;
+    const uint32_t now = std::min(left, four ? 4u : 2u);
     TileState* states[4];
+    int8_t* to[4];
     for (uint32_t j = 0; j < now; ++j) {
       TFS_RETURN_IF_ERROR(decoders[i + j]->Take(rows));
       states[j] = &decoders[i + j]->state_;
+      to[j] = ids[i + j];
     }
-    (four ? kernels.rans_four : kernels.rans_pair)(decoders[i]->weight_->coding, states, static_cast<size_t>(rows), ids + i);
+    TileState twin;  // of three the last is decoded twice, to the same place: faster than two and one
+    if (now == 3) {
+      twin = *states[2];
+      states[3] = &twin;
+      to[3] = to[2];
+    }
+    (four ? kernels.rans_four : kernels.rans_pair)(decoders[i]->weight_->coding, states, static_cast<size_t>(rows), to);
     i += now;
   }
   return Status();
