@@ -17,7 +17,6 @@ from tflite_smart.delegates import native
 _TILE_OVERHEAD = 0.004
 
 _EXACT_BITS = 1.0  # what it may cost per weight to keep what somebody trained exactly
-_VANISHED = 0.9  # a relative error that only weights below the smallest float32 step can have
 # How many bits per id a unit of `Codec.decode_time` is worth. Where weights come from memory and are used once, such a unit takes as long as reading 2 to 4 bits.
 _DECODE_WEIGHT = {"size": 0.0, "balanced": 0.05, "latency": 2.0}
 
@@ -100,7 +99,7 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, fac
     packed = pack(quantized, inner, settings)
     blob = packed.to_bytes()
     max_error, relative_error = (0.0, 0.0) if quantized.scales is None else _errors(matrix, quantized)
-    if not np.isfinite(max_error) or relative_error > _VANISHED and packed.value_kind != "midrise":
+    if not np.isfinite(max_error) or _vanished(quantized) and matrix.any():
         raise UnpackableWeightError(f"weights must keep their size. Received: relative error {relative_error:.2g}, largest error {max_error:.2g}.")
     return CompressedTensor(blob, quantized, packed.codec, 8 * len(blob) / values.size, max_error, relative_error)
 
@@ -205,6 +204,11 @@ def _errors(matrix: np.ndarray, quantized: Quantized) -> tuple[float, float]:
         squares += float(np.square(error, dtype=np.float64).sum())
         power += float(np.square(matrix[part], dtype=np.float64).sum())
     return largest, float(np.sqrt(squares / power)) if power else 0.0
+
+
+def _vanished(quantized: Quantized) -> bool:
+    """Nothing is left, as of weights below the smallest float32 step."""
+    return quantized.value_kind in ("uniform", "dependent") and not quantized.ids[quantized.scales != 0].any()
 
 
 def _panels_per_tile(shape: tuple[int, int], bits_per_id: float, tile_overhead_bytes: int) -> int:
