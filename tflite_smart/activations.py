@@ -58,7 +58,9 @@ class SmartRange(keras.layers.Layer):
         if self.kind == LEARNED:
             pull = 1 / math.sqrt(255 * math.prod(x.shape[1:]))
             low, high = (bound * pull + ops.stop_gradient(bound * (1 - pull)) for bound in (low, high))
-        return ops.cast(ops.where(self.batches.value > 0, fake_quantize(x, low, high), x), dtype)
+        rounded = fake_quantize(x, low, high)
+        # While training a batch has been seen by now; choosing would be a pass over the activations, and two more for the gradients.
+        return ops.cast(rounded if training else ops.where(self.batches.value > 0, rounded, x), dtype)
 
     def bounds(self):
         """`(low, high)`, tensors or numbers; 0 lies between them."""
