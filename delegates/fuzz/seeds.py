@@ -24,6 +24,8 @@ OPTIONS = [
 FOUND_BY_LAYER = [
     # The address of partial sums beyond their end, where nothing is computed in parts.
     "AAECAwQFBgcICQr///////////////////////////////////////////////////////////////////////////8LDA0ODxAREhMUKBUWFxoZGhscRUZHSH+AgYKDhIWohoeIiYqLjI2Oj5CRkjuUMrm6u7y9vr/AwcLDxMXGxw==",
+    # The address of packed columns in a layer of one row, which packs none.
+    "AAECAFFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVEAX2BhYmNkZWZnaGl5t7u5trh6WABaW1xdXl9gYZ6cm4+6eVpbXF1eX2BhYmO3u7m2uHq8vce/wMHCw8TFxsc=",
 ]
 
 

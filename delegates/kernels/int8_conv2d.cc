@@ -146,6 +146,7 @@ Status RunOneRow(const Int8Layer& layer, const Int8Method& method, const Int8Tas
   tile.rows = 1;
   input.SetRows(task.begin_position, 0, 0, method.runs.all_groups(), &tile);
   tile.num_runs = 0;  // of what is left to do at the end, which is only the epilogue
+  tile.b = scratch->panels;  // nothing of it is read then, but an address is one only within something
   tile.accumulate = true;
   Int8TaskPanels panels;
   TFS_RETURN_IF_ERROR(panels.Start(*layer.weight, task, scratch));

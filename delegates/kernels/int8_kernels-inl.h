@@ -135,10 +135,11 @@ void FinishInt8Rows(const int32_t* sums, const Int8GemmTile& t, uint32_t first) 
   FinishRows(wide, t.rows, *t.epilogue, first, to);
 }
 
-// What the sums of one row begin with.
-inline Vec Start(const int32_t* start, bool accumulate, const int32_t* partial, int channel) {
-  const Vec y = start != nullptr ? Vec::Load(start + channel) : Vec::Zero();
-  return accumulate ? Add(y, Vec::Load(partial + channel)) : y;
+// What the sums of one row of a tile begin with. Where nothing is computed in parts there are no partial sums, not even an address of theirs.
+template <class Tile>
+inline Vec Start(const Tile& t, uint32_t row, uint32_t column) {
+  const Vec y = t.start != nullptr ? Vec::Load(t.start + column) : Vec::Zero();
+  return t.accumulate ? Add(y, Vec::Load(t.partial + row * kPanel + column)) : y;
 }
 
 // One dword of every row.
@@ -166,10 +167,10 @@ inline void GemmBlock(const Int8GemmTile& t, uint32_t first) {
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
     // Rows that the tile does not have begin as the last one does.
-    const int32_t* partial = t.partial + (static_cast<uint32_t>(r) < t.rows ? r : t.rows - 1) * kPanel;
+    const uint32_t row = static_cast<uint32_t>(r) < t.rows ? r : t.rows - 1;
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
-      sum[0][r][v] = Start(t.start, t.accumulate, partial, first + v * kLanes);
+      sum[0][r][v] = Start(t, row, first + v * kLanes);
 #pragma GCC unroll 16
       for (int s = 1; s < kSplit; ++s) sum[s][r][v] = Vec::Zero();
     }
@@ -289,7 +290,7 @@ inline void LanesOf(const Int8LaneTile& t, uint32_t position, uint32_t first) {
   for (int p = 0; p < kPositions; ++p) {
 #pragma GCC unroll 16
     for (int v = 0; v < kBlockVecs; ++v) {
-      sum[p][v] = Start(t.start, t.accumulate, t.partial + (position + p) * kPanel, first + v * kLanes);
+      sum[p][v] = Start(t, position + p, first + v * kLanes);
     }
   }
   const int8_t* const* taps = t.taps + static_cast<size_t>(position) * 2 * t.pairs;
