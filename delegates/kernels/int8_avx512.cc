@@ -156,21 +156,26 @@ void WidenRange(const float* x, size_t count, float* range) {
     min[v] = _mm512_set1_ps(range[0]);
     max[v] = _mm512_set1_ps(range[1]);
   }
+  const __m512 zero = _mm512_setzero_ps();
+  __m512 none = zero;  // see int8_scalar.cc
   size_t i = 0;
   for (; i + 32 <= count; i += 32) {
     for (int v = 0; v < 2; ++v) {
       const __m512 y = _mm512_loadu_ps(x + i + v * 16);
       min[v] = _mm512_min_ps(min[v], y);
       max[v] = _mm512_max_ps(max[v], y);
+      none = _mm512_fmadd_ps(y, zero, none);
     }
   }
   for (; i < count; i += 16) {
     const __mmask16 mask = static_cast<__mmask16>(count - i >= 16 ? 0xffff : (1u << (count - i)) - 1);
-    min[0] = _mm512_mask_min_ps(min[0], mask, min[0], _mm512_maskz_loadu_ps(mask, x + i));
-    max[0] = _mm512_mask_max_ps(max[0], mask, max[0], _mm512_maskz_loadu_ps(mask, x + i));
+    const __m512 y = _mm512_maskz_loadu_ps(mask, x + i);
+    min[0] = _mm512_mask_min_ps(min[0], mask, min[0], y);
+    max[0] = _mm512_mask_max_ps(max[0], mask, max[0], y);
+    none = _mm512_fmadd_ps(y, zero, none);
   }
   range[0] = _mm512_reduce_min_ps(_mm512_min_ps(min[0], min[1]));
-  range[1] = _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1]));
+  range[1] = _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1])) + _mm512_reduce_add_ps(none);
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ Status QuantizationOfLarge(Runtime* runtime, const float* x, int64_t count, Quan
   }));
   for (size_t i = 1; i < parts; ++i) {
     ranges[0][0] = std::min(ranges[0][0], ranges[i][0]);
-    ranges[0][1] = std::max(ranges[0][1], ranges[i][1]);
+    ranges[0][1] = std::max(ranges[0][1], ranges[i][1]) + ranges[i][1] * 0.0f;  // NaN if one of them is
   }
   *quantization = FromRange(ranges[0]);
   return Status();

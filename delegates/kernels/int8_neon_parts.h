@@ -110,23 +110,29 @@ inline void QuantizeBlocks(const float* from, size_t count, const Quantization& 
 }
 
 void WidenRange(const float* x, size_t count, float* range) {
-  float32x4_t min = vdupq_n_f32(range[0]), max = vdupq_n_f32(range[1]);
+  float32x4_t min = vdupq_n_f32(range[0]), max = vdupq_n_f32(range[1]), none = vdupq_n_f32(0.0f);  // none: see int8_scalar.cc
   size_t i = 0;
   for (; i + 4 <= count; i += 4) {
-    min = vminq_f32(min, vld1q_f32(x + i));
-    max = vmaxq_f32(max, vld1q_f32(x + i));
+    const float32x4_t y = vld1q_f32(x + i);
+    min = vminq_f32(min, y);
+    max = vmaxq_f32(max, y);
+    none = vmlaq_n_f32(none, y, 0.0f);
   }
-  float mins[4], maxs[4];
+  float mins[4], maxs[4], nones[4], any = 0.0f;
   vst1q_f32(mins, min);
   vst1q_f32(maxs, max);
+  vst1q_f32(nones, none);
   for (int j = 0; j < 4; ++j) {
     range[0] = mins[j] < range[0] ? mins[j] : range[0];
     range[1] = maxs[j] > range[1] ? maxs[j] : range[1];
+    any += nones[j];
   }
   for (; i < count; ++i) {
     range[0] = x[i] < range[0] ? x[i] : range[0];
     range[1] = x[i] > range[1] ? x[i] : range[1];
+    any += x[i] * 0.0f;
   }
+  range[1] += any;
 }
 
 struct Pair {

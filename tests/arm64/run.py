@@ -38,7 +38,7 @@ FAKE_PROCESSORS = "mount -t tmpfs none /sys/devices/system/cpu && echo 0-1 | tee
 KERNEL_TESTS = "not scalar and not huge_filter and not tensorflow and not long_"
 SLOW_TESTS = "not test_damaged_options_never_crash and not tensorflow"
 # They need compilers, hypothesis, TensorFlow or processes of their own.
-ON_THE_HOST_ONLY = {"test_android", "test_cross_build", "test_doors", "test_hostile_bytes", "test_one_process", "test_samples_cpp", "test_tampering", "test_thread_pool"}
+ON_THE_HOST_ONLY = {"test_android", "test_cancellation", "test_cross_build", "test_doors", "test_hostile_bytes", "test_one_process", "test_samples_cpp", "test_tampering", "test_thread_pool"}
 
 
 class Result:
