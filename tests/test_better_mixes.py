@@ -36,11 +36,12 @@ def gain_db(points, other):
     return np.polyval(np.polyfit(*points.T, 1), middle) - np.polyval(np.polyfit(*other.T, 1), middle)
 
 
-@pytest.mark.parametrize(("name", "over_one_error", "over_by_size"), [("str_ww", 5, 2.5), ("vww_96", 2, -1)])
+@pytest.mark.parametrize(("name", "over_one_error", "over_by_size"), [("str_ww", 5, 2.5), ("vww_96", 2, -2)])
 def test_the_mix_is_better_at_the_same_size(name, over_one_error, over_by_size, model_path, data_path, tmp_path):
     """Single roundings scatter by 2 to 4 dB, a line through ten of them by about 1.
 
-    On str_ww the middle layers matter far less than their size says; on vww_96, whose two classes make one number, nearly as much as that, so that there the margin only rules out harm.
+    On str_ww the middle layers matter far less than their size says; on vww_96, whose two classes make one number, nearly as much as that, so that there the margin only rules out harm: two
+    standard deviations of a line.
     """
     lines = measured(name, model_path, data_path, tmp_path)
     gains = {rule: gain_db(lines["measured"], points) for rule, points in lines.items() if rule != "measured"}
