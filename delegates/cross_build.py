@@ -10,6 +10,7 @@ beside this file. So only the standard library is imported here.
 
 import contextlib
 import dataclasses
+import errno
 import importlib.util
 import os
 from pathlib import Path
@@ -109,7 +110,8 @@ def build(folder: Path, *, target: Target | None = None, options: tuple[str, ...
 
 def build_library(output: Path, target: Target) -> Path:
     """Builds the library for another machine as `output`/libtflite_smart_delegate.so and returns that path. Raises: BuildError. OSError: there is no place for it."""
-    output.mkdir(parents=True, exist_ok=True)  # now, not after minutes of building
+    if output.exists() and not output.is_dir():  # said now, not after minutes of building
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(output))
     with tempfile.TemporaryDirectory(prefix="tflite_smart-") as folder:
         return install(build(Path(folder), target=target, quiet=True) / LIBRARY_NAME, output)
 

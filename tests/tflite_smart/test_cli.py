@@ -186,7 +186,7 @@ def test_existing_output_is_kept(cli, refused, float_model, smart_model, x_file,
         assert output.read_bytes() != b"precious"
 
 
-def test_a_place_for_the_library_is_made_before_it_is_built(refused, float_model):
+def test_a_place_that_is_no_folder_is_refused_before_the_library_is_built(refused, float_model):
     assert "exists" in refused("delegate", "--target", "linux-x86_64", "-o", float_model)
 
 
