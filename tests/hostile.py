@@ -21,6 +21,7 @@ import numpy as np
 
 MAX_MEMORY_BYTES = 3 << 30
 MAX_SECONDS = 30  # for one model
+MAX_TRACE = 20_000  # characters: all of a sanitizer's trace, whose first line names the culprit
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -60,7 +61,7 @@ class Judge:
         self._process.wait()
         code = self._process.returncode
         errors = self.close()
-        return Outcome("crash", f"exit code {code}: {errors[-4000:]}")
+        return Outcome("crash", f"exit code {code}: {errors[-MAX_TRACE:]}")
 
     def close(self) -> str:
         """Ends the process; returns what it wrote to its standard error."""

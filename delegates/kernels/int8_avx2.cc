@@ -129,8 +129,10 @@ void Quantize(const float* from, size_t count, const Quantization& q, uint8_t* t
   }
 }
 
+#include "kernels/int8_range-inl.h"
+
 void WidenRange(const float* x, size_t count, float* range) {
-  __m256 min = _mm256_set1_ps(range[0]), max = _mm256_set1_ps(range[1]), none = _mm256_setzero_ps();  // none: see int8_scalar.cc
+  __m256 min = _mm256_set1_ps(range[0]), max = _mm256_set1_ps(range[1]), none = _mm256_setzero_ps();  // none: see int8_range-inl.h
   size_t i = 0;
   for (; i + 8 <= count; i += 8) {
     const __m256 y = _mm256_loadu_ps(x + i);
@@ -138,21 +140,12 @@ void WidenRange(const float* x, size_t count, float* range) {
     max = _mm256_max_ps(max, y);
     none = _mm256_add_ps(none, _mm256_mul_ps(y, _mm256_setzero_ps()));
   }
-  float mins[8], maxs[8], nones[8], any = 0.0f;
-  _mm256_storeu_ps(mins, min);
-  _mm256_storeu_ps(maxs, max);
-  _mm256_storeu_ps(nones, none);
-  for (int j = 0; j < 8; ++j) {
-    range[0] = mins[j] < range[0] ? mins[j] : range[0];
-    range[1] = maxs[j] > range[1] ? maxs[j] : range[1];
-    any += nones[j];
-  }
-  for (; i < count; ++i) {
-    range[0] = x[i] < range[0] ? x[i] : range[0];
-    range[1] = x[i] > range[1] ? x[i] : range[1];
-    any += x[i] * 0.0f;
-  }
-  range[1] += any;
+  float found[24];
+  _mm256_storeu_ps(found, min);
+  _mm256_storeu_ps(found + 8, max);
+  _mm256_storeu_ps(found + 16, none);
+  WidenRangeOneByOne(x + i, count - i, range);
+  WidenRangeOneByOne(found, 24, range);
 }
 
 inline void LoadDwords(const int8_t* ids, Vec (&b)[Vec::kBlockVecs]) {

@@ -157,7 +157,7 @@ void WidenRange(const float* x, size_t count, float* range) {
     max[v] = _mm512_set1_ps(range[1]);
   }
   const __m512 zero = _mm512_setzero_ps();
-  __m512 none = zero;  // see int8_scalar.cc
+  __m512 none = zero;  // see int8_range-inl.h
   size_t i = 0;
   for (; i + 32 <= count; i += 32) {
     for (int v = 0; v < 2; ++v) {

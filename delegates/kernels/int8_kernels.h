@@ -115,7 +115,7 @@ struct Int8Kernels {
   void (*pack)(const int8_t* from, size_t count, uint8_t* to);
   void (*quantize)(const float* from, size_t count, const Quantization& quantization, uint8_t* to);
 
-  // Widens range[0]..range[1], which are finite, to what x holds. A NaN or an infinity among it makes range[1] NaN.
+  // Widens range[0]..range[1], which are finite and hold 0, to what x holds. A NaN or an infinity among it makes range[1] NaN.
   void (*widen_range)(const float* x, size_t count, float* range);
 
   // ids[groups * group][32] -> B; sums[channel] += the ids of the channel.

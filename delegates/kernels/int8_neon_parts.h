@@ -109,8 +109,10 @@ inline void QuantizeBlocks(const float* from, size_t count, const Quantization& 
   store(Quantize8(last, q), i);
 }
 
+#include "kernels/int8_range-inl.h"
+
 void WidenRange(const float* x, size_t count, float* range) {
-  float32x4_t min = vdupq_n_f32(range[0]), max = vdupq_n_f32(range[1]), none = vdupq_n_f32(0.0f);  // none: see int8_scalar.cc
+  float32x4_t min = vdupq_n_f32(range[0]), max = vdupq_n_f32(range[1]), none = vdupq_n_f32(0.0f);  // none: see int8_range-inl.h
   size_t i = 0;
   for (; i + 4 <= count; i += 4) {
     const float32x4_t y = vld1q_f32(x + i);
@@ -118,21 +120,12 @@ void WidenRange(const float* x, size_t count, float* range) {
     max = vmaxq_f32(max, y);
     none = vmlaq_n_f32(none, y, 0.0f);
   }
-  float mins[4], maxs[4], nones[4], any = 0.0f;
-  vst1q_f32(mins, min);
-  vst1q_f32(maxs, max);
-  vst1q_f32(nones, none);
-  for (int j = 0; j < 4; ++j) {
-    range[0] = mins[j] < range[0] ? mins[j] : range[0];
-    range[1] = maxs[j] > range[1] ? maxs[j] : range[1];
-    any += nones[j];
-  }
-  for (; i < count; ++i) {
-    range[0] = x[i] < range[0] ? x[i] : range[0];
-    range[1] = x[i] > range[1] ? x[i] : range[1];
-    any += x[i] * 0.0f;
-  }
-  range[1] += any;
+  float found[12];
+  vst1q_f32(found, min);
+  vst1q_f32(found + 4, max);
+  vst1q_f32(found + 8, none);
+  WidenRangeOneByOne(x + i, count - i, range);
+  WidenRangeOneByOne(found, 12, range);
 }
 
 struct Pair {

@@ -125,15 +125,9 @@ void Quantize(const float* from, size_t count, const Quantization& q, uint8_t* t
   }
 }
 
-void WidenRange(const float* x, size_t count, float* range) {
-  float none = 0.0f;  // NaN once x holds what is no finite number, which no minimum or maximum keeps on every machine
-  for (size_t i = 0; i < count; ++i) {
-    range[0] = x[i] < range[0] ? x[i] : range[0];
-    range[1] = x[i] > range[1] ? x[i] : range[1];
-    none += x[i] * 0.0f;
-  }
-  range[1] += none;
-}
+#include "kernels/int8_range-inl.h"
+
+void WidenRange(const float* x, size_t count, float* range) { WidenRangeOneByOne(x, count, range); }
 
 inline void LoadDwords(const int8_t* ids, Vec (&b)[Vec::kBlockVecs]) {
   const Pair pair = Pair::Load(ids, ids + 32);
