@@ -6,14 +6,17 @@
 namespace tflite_smart {
 
 ScratchPool::~ScratchPool() {
-  for (Scratch* scratch : free_) std::free(scratch);
+  for (const Free& free : free_) std::free(free.scratch);
 }
 
 Scratch* ScratchPool::Take() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!free_.empty()) {
-      Scratch* scratch = free_.back();
+      size_t own = free_.size() - 1;
+      while (own > 0 && !pthread_equal(free_[own].last_user, pthread_self())) --own;
+      Scratch* const scratch = free_[own].scratch;
+      free_[own] = free_.back();
       free_.pop_back();
       return scratch;
     }
@@ -30,7 +33,7 @@ Scratch* ScratchPool::Take() {
 
 void ScratchPool::GiveBack(Scratch* scratch) {
   std::lock_guard<std::mutex> lock(mutex_);
-  free_.push_back(scratch);
+  free_.push_back({scratch, pthread_self()});
 }
 
 }  // namespace tflite_smart

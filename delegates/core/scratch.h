@@ -2,6 +2,8 @@
 #ifndef TFLITE_SMART_CORE_SCRATCH_H_
 #define TFLITE_SMART_CORE_SCRATCH_H_
 
+#include <pthread.h>
+
 #include <mutex>
 #include <vector>
 
@@ -28,7 +30,7 @@ struct alignas(64) Scratch {
   uint8_t rest[1 << 18];  // nor these, but integer layers: kernels/int8_parts.h
 };
 
-// Safe to share between threads.
+// Safe to share between threads. A thread gets the scratch that it had before, if nobody else has it: that one is in the cache of its core.
 class ScratchPool {
  public:
   ScratchPool() = default;
@@ -55,11 +57,16 @@ class ScratchPool {
   };
 
  private:
+  struct Free {
+    Scratch* scratch;
+    pthread_t last_user;
+  };
+
   Scratch* Take();
   void GiveBack(Scratch* scratch);
 
   std::mutex mutex_;
-  std::vector<Scratch*> free_;
+  std::vector<Free> free_;
 };
 
 }  // namespace tflite_smart

@@ -9,8 +9,8 @@
 namespace tflite_smart {
 namespace {
 
-// Below this many weights waking a thread costs more than it brings.
-constexpr uint64_t kMinThreadedWeights = 100000;
+// Below this many weights another thread costs more than it brings: those that must be decoded take three times as long.
+constexpr uint64_t kMinThreadedWeights = 100000, kMinDecodedWeights = 30000;
 
 void StorePanel(const ConvLayer& layer, uint32_t panel, const float* sums) {
   const uint32_t first = panel * kLanes, width = layer.weight->panel_width(panel);
@@ -59,7 +59,8 @@ bool IsVector(const ConvLayer& layer) {
 
 Status RunConv2DVector(Runtime* runtime, const ConvLayer& layer) {
   const PackedWeight& weight = *layer.weight;
-  const uint32_t threads = weight.num_elements() < kMinThreadedWeights ? 1 : static_cast<uint32_t>(runtime->threads.num_threads());
+  const uint64_t min_weights = weight.codec == Codec::kRaw ? kMinThreadedWeights : kMinDecodedWeights;
+  const uint32_t threads = weight.num_elements() < min_weights ? 1 : static_cast<uint32_t>(runtime->threads.num_threads());
   const uint32_t step = std::max(1u, std::min(kMaxSideBySide, weight.num_tiles / threads));
   const size_t tasks = threads == 1 ? 1 : (weight.num_tiles + step - 1) / step;
   return runtime->threads.ParallelFor(tasks, [&](size_t task) {

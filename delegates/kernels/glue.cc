@@ -11,7 +11,8 @@
 namespace tflite_smart {
 namespace {
 
-constexpr int64_t kMinPart = 16384;  // floats; fewer are not worth waking a thread
+// Floats; fewer are not worth another thread, unless they lie in its cache.
+constexpr int64_t kMinPart = 4096;
 
 // run(begin, end) for the parts of `total` rows of `floats` that each thread has mostly written itself, cut at multiples of `step`.
 template <typename Run>
@@ -115,9 +116,43 @@ Status RunCurve(Runtime* runtime, Curve curve, const float* x, int64_t count, fl
   return ForParts(runtime, count, 1, 64, [&](int64_t begin, int64_t end) { run(x + begin, static_cast<size_t>(end - begin), y + begin); });
 }
 
+namespace {
+
+constexpr int64_t kMeanParts = 8;
+
+// Whether a mean is taken of the means of parts of the rows: so that every thread reads the rows that it has written. By the shape alone: threads
+// change no sum.
+bool IsMeanInParts(const MeanShape& s) {
+  return s.reduced * s.inner >= 2 * kMinPart && s.reduced >= 4 * kMeanParts && s.inner * kMeanParts <= static_cast<int64_t>(kBatchFloats);
+}
+
+Status RunMeanInParts(Runtime* runtime, const MeanShape& s, float scale, const float* x, float* y) {
+  ScratchPool::Lease scratch(&runtime->scratch);
+  if (scratch.get() == nullptr) return NoScratch();
+  const size_t inner = static_cast<size_t>(s.inner);
+  const auto sum_rows = ActiveIsa().f32->sum_rows;
+  const Cuts rows = Cuts::Make(s.reduced, 1, kMeanParts);
+  float* const sums = scratch->panels;  // [kMeanParts][inner]
+  TFS_RETURN_IF_ERROR(ForParts(runtime, kMeanParts, s.reduced * s.inner / kMeanParts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = rows.Begin(i);
+      sum_rows(x + row * s.inner, static_cast<size_t>(rows.Begin(i + 1) - row), inner, inner, scale, sums + i * s.inner);
+    }
+  }));
+  sum_rows(sums, kMeanParts, inner, inner, 1.0f, y);
+  return Status();
+}
+
+}  // namespace
+
 Status RunMean(Runtime* runtime, const MeanShape& s, const float* x, float* y) {
   const float scale = 1.0f / static_cast<float>(s.reduced);
+  const bool in_parts = IsMeanInParts(s);
   for (int64_t i = 0; i < s.outer; ++i, x += s.reduced * s.inner, y += s.inner) {
+    if (in_parts) {
+      TFS_RETURN_IF_ERROR(RunMeanInParts(runtime, s, scale, x, y));
+      continue;
+    }
     TFS_RETURN_IF_ERROR(ForParts(runtime, s.inner, s.reduced, 64, [&](int64_t begin, int64_t end) {
       ActiveIsa().f32->sum_rows(x + begin, static_cast<size_t>(s.reduced), static_cast<size_t>(s.inner), static_cast<size_t>(end - begin), scale,
                                 y + begin);

@@ -116,8 +116,10 @@ def test_operator_on_many_threads(rng, name):
     x = rng.normal(size=LARGE).astype(np.float32)
     alone = glue_model((kind, inputs, (1,), node_options), LARGE)
     expected = by_litert(alone, conv(weight, x, 1))
-    interpreter = make_interpreter(glue_model((kind, inputs, expected.shape, node_options), LARGE, weight), num_threads=3)
-    np.testing.assert_allclose(invoke(interpreter, x), expected, rtol=1e-5, atol=1e-5)
+    model = glue_model((kind, inputs, expected.shape, node_options), LARGE, weight)
+    got = invoke(make_interpreter(model, num_threads=3), x)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(got, invoke(make_interpreter(model, num_threads=1), x))
 
 
 @pytest.mark.parametrize("name, shape", [("add a number", (3, 5, 2, CHANNELS)), ("mean of images", (1, 9, 9, CHANNELS)), ("max pool", (1, 4, 11, CHANNELS)),
