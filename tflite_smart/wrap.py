@@ -11,7 +11,7 @@ from tflite_smart import smart_layer, tf_keras_wrap
 from tflite_smart.activations import SmartRange, places
 from tflite_smart.converter.errors import UnsupportedModelError
 from tflite_smart.smart_layer import SmartLayer, SmartWeight, as_plain, attach, detach, parts, raw_variable
-from tflite_smart.weight_table import class_attributes
+from tflite_smart.weight_table import class_attributes, layout
 
 
 def smart_wrap(model, recipe=None):
@@ -36,7 +36,7 @@ def smart_wrap(model, recipe=None):
         raise UnsupportedModelError(f"model must be a built Keras 3 model. Received: {type(model).__name__}{'' if not isinstance(model, keras.Model) else ', not built'}. Call it once on an input.")
     if _all(model, (SmartWeight, SmartRange)):
         raise UnsupportedModelError(f"{model.name}: model must be plain. Received: one that is wrapped already. Give all methods in one recipe, or strip it first.")
-    wrapped, skipped = _clone(model), []
+    wrapped, skipped = clone(model), []
     plans = [(owner, path, _plan(owner, path, config, skipped)) for owner, path in owners(wrapped)]
     candidates = [site for owner, path in owners(wrapped) for site in _sites(owner, path)]
     config.check_names({name for _, names, _, _ in candidates for name in names}, [path for path, _, _, _ in candidates])
@@ -59,7 +59,7 @@ def strip(model):
     if _is_tf_keras(model):
         return tf_keras_wrap.strip(model)
     finished = {id(weight.raw): weight.finish().weight for weight in smart_weights(model)}
-    plain = _clone(model)
+    plain = clone(model)
     if plain is model:
         for owner, _ in owners(model):
             detach(owner)
@@ -164,23 +164,35 @@ def _is_tf_keras(model) -> bool:
     return any(cls.__module__.split(".")[0] == "tf_keras" for cls in type(model).__mro__)
 
 
-def _clone(model):
+def plain_weights(model):
+    """Yields `(variable, layout)` of every weight of the table, each once, in the order of the layers."""
+    seen = set()
+    for owner, _ in owners(model):
+        for layer in parts(owner).values():
+            for attribute in class_attributes(type(layer)):
+                variable = raw_variable(layer, attribute)
+                if variable is not None and id(variable) not in seen:
+                    seen.add(id(variable))
+                    yield variable, layout(layer, attribute, variable.shape)
+
+
+def clone(model):
     """The plain form of a model with the same weights, or the model itself where Keras can't make another."""
     try:
         if _is_container(model):
-            clone = keras.models.clone_model(model, clone_function=_plain_copy, recursive=True)
+            copy = keras.models.clone_model(model, clone_function=_plain_copy, recursive=True)
         else:
-            clone = _plain_copy(model)
+            copy = _plain_copy(model)
             with as_plain(model):
-                clone.build_from_config(model.get_build_config() or {})
+                copy.build_from_config(model.get_build_config() or {})
     except (NotImplementedError, TypeError, ValueError):
         return model
-    variables = _plain_variables(clone)
+    variables = _plain_variables(copy)
     if [variable.shape for variable in variables] != [variable.shape for variable in _plain_variables(model)]:
         return model
     for variable, value in zip(variables, _plain_variables(model)):
         variable.assign(value.value)
-    return clone
+    return copy
 
 
 def _plain_copy(layer):

@@ -72,7 +72,7 @@ class Network:
         float_steps, float_rate: steps of the float training that everything starts from, and its highest learning rate.
         row_steps, row_rate: of each row of the table.
         sparsity: pattern of layer names -> fractions of zeros of the rows `pruned to 90 %` and `pruned, 4 bits`; the layers with few weights keep more of them.
-        wide_steps: pattern of layer names -> `EntropyQuantize.step` of the row `wide steps`.
+        smaller: how many times smaller the network is made that the row `compressed, then trained` goes on with.
     """
 
     build: Callable
@@ -81,24 +81,24 @@ class Network:
     row_steps: int
     row_rate: float
     sparsity: dict[str, tuple[float, float]]
-    wide_steps: dict[str, float]
+    smaller: float
 
 
 NETWORKS = {
     "resnet56": Network(
         resnet56, 400, 0.02, 200, 0.02,
         {"layer1_": (0.7, 0.5), "layer2_": (0.85, 0.76), "layer3_": (0.93, 0.9)},
-        {"layer1_": 1.0, "layer2_": 1.5, "layer3_": 1.9},
+        20.4,
     ),
     "vgg16": Network(
         lambda data: vgg16(), 1200, 0.1, 500, 0.05,
         {"size32_conv1/|size16_": (0.6, 0.6), "size8_": (0.8, 0.85), "size4_": (0.9, 0.95), "size2_": (0.93, 0.98)},
-        {"size32_conv1/|size16_": 1.2, "size8_": 1.9, "size4_": 2.8, "size2_": 3.3},
+        51.0,
     ),
     "resnet8": Network(
-        lambda data: resnet8(), 1200, 0.1, 500, 0.05,
+        lambda data: resnet8(), 2000, 0.1, 500, 0.05,
         {"block16_conv": (0.7, 0.4), "block32_conv": (0.85, 0.6), "block64_conv": (0.93, 0.75)},
-        {"block16_conv": 0.6, "block32_conv": 1.0, "block64_conv": 1.4},
+        10.0,
     ),
 }  # fmt: skip
 

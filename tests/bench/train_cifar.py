@@ -37,6 +37,8 @@ from tflite_smart.methods import EntropyQuantize, Prune, Quantize, SmartDeal, Te
 from tflite_smart.runner import Runner  # noqa: E402
 
 PRUNING_SHARE, PRUNING_FREQUENCY = 0.5, 10  # the sparsity rises over this share of the steps
+CALIBRATION_IMAGES = 512
+AS_TRAINED = ts.SmartConfig("as trained", min_weight_elements=256)  # all weights lie on grids or are Ce B: nothing is left to search
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,14 @@ class Row:
         convert: recipe of `ts.convert`, or None: plain .tflite.
         rate: times the network's learning rate.
         trains: False only converts.
+        projected: training begins with what `ts.project` makes of the float network, `Network.smaller` times smaller.
     """
 
     recipe: Callable[[Network], ts.WrapConfig] | None = None
-    convert: str | None = "lossless_accuracy"
+    convert: str | ts.SmartConfig | None = "lossless_accuracy"
     rate: float = 1.0
     trains: bool = True
+    projected: bool = False
 
 
 def pruned(network: Network, which: int, *then) -> ts.WrapConfig:
@@ -63,10 +67,6 @@ def pruned(network: Network, which: int, *then) -> ts.WrapConfig:
         pattern: [Prune(schedules.PolynomialDecay(sparsities[which] / 2, sparsities[which], 0, end, frequency=PRUNING_FREQUENCY)), *then] for pattern, sparsities in network.sparsity.items()
     }
     return ts.WrapConfig(then or None, op_name_configs=methods, min_weight_elements=256)
-
-
-def wide_steps(network: Network) -> ts.WrapConfig:
-    return ts.WrapConfig(op_name_configs={pattern: EntropyQuantize(step) for pattern, step in network.wide_steps.items()}, min_weight_elements=256)
 
 
 def first_in_8_bits(method) -> Callable[[Network], ts.WrapConfig]:
@@ -85,7 +85,7 @@ ROWS = {
     "float, compressed": Row(trains=False),
     "pruned to 90 %": Row(lambda network: pruned(network, 0)),
     "pruned, 4 bits": Row(lambda network: pruned(network, 1, Quantize(4))),
-    "wide steps": Row(wide_steps),
+    "compressed, then trained": Row(lambda network: ts.WrapConfig(EntropyQuantize(keep_grid=True), min_weight_elements=256), convert=AS_TRAINED, projected=True),
     "W4A8, integers alone": Row(integer(4), rate=0.5),
     "W8A8, integers alone": Row(integer(8), rate=0.25),
     "ternary": Row(first_in_8_bits(Ternarize())),
@@ -138,10 +138,17 @@ class Table:
         if checkpoint.exists():
             model = ts.load_model(checkpoint)
         else:
-            model = ts.smart_wrap(start, row.recipe(self.network)) if row.recipe else start
+            first = self._projected(start) if row.projected else start
+            model = ts.smart_wrap(first, row.recipe(self.network)) if row.recipe else start
             compile_for(model, self.network.row_rate * row.rate, self.steps["row"])
         train(model, self.batches, self.batches.answers(start, self.steps["row"], self.folder / "answers.npy"), self.steps["row"], checkpoint)
         return model
+
+    def _projected(self, model):
+        """The network that conversion makes `Network.smaller` times smaller, every channel on one grid."""
+        size = int(self._plain(model, "float.tflite").stat().st_size / self.network.smaller)
+        recipe = ts.SmartConfig("to train on", target_size_bytes=size, min_weight_elements=256, global_config=ts.WeightConfig(buckets="uniform"))
+        return ts.project(model, recipe, cifar.normalized(self.batches.images[:CALIBRATION_IMAGES]))
 
     def _plain(self, model, name: str) -> Path:
         """A model as .tflite without any compression."""

@@ -24,7 +24,7 @@ METHOD_LISTS = {
     "prune blocks": [Prune(0.5, block=(4, 2))],
     "quantize": [Quantize(4)],
     "prune, quantize": [Prune(RAMP), Quantize(3)],
-    "entropy quantize": [EntropyQuantize(1.0)],
+    "entropy quantize": [EntropyQuantize(1.0, keep_grid=True)],
     "binarize": [Binarize(anneal_steps=6)],
     "compressibility, ternarize": [Compressibility(0.01, ramp_steps=4), Ternarize()],
     "prune, cluster": [Prune(0.5), Cluster(8, per_channel=True, initial_centroids="density")],

@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 from keras import ops
 
+from tflite_smart.converter import buckets
 from tflite_smart.converter.errors import RecipeError
 from tflite_smart.methods.base import Method, VariableSpec, register, straight_through
 
@@ -24,25 +25,35 @@ class EntropyQuantize(Method):
     Attributes:
         step: width, over the root mean square of the layer's weights when it is wrapped. 1 gives about 2 bits per Gaussian weight, 2 about 1, 3 about .5.
         dead_zone: magnitude in steps below which a weight is 0, .5 (nearest) to 1. More is smaller.
+        keep_grid: weights that lie on a grid already, see `tflite_smart.project`, keep it: each channel's own width, and at first every id. `step` is for those that lie on none.
 
     Example:
         >>> EntropyQuantize(2.0).get_config()
-        {'name': 'entropy_quantize', 'step': 2.0, 'dead_zone': 0.58}
+        {'name': 'entropy_quantize', 'step': 2.0, 'dead_zone': 0.58, 'keep_grid': False}
     """
 
     step: float = 1.5
     dead_zone: float = 0.58
+    keep_grid: bool = False
 
     def __post_init__(self):
         if not 0.01 <= self.step <= 10 or not 0.5 <= self.dead_zone <= 1:
             raise RecipeError(f"entropy_quantize: step must be in [0.01, 10] and dead_zone in [0.5, 1]. Received: step={self.step}, dead_zone={self.dead_zone}.")
 
     def variables(self, layout):
-        return {"width": VariableSpec(()), "scale": VariableSpec(layout.scale_shape)}
+        return {name: VariableSpec(layout.scale_shape) for name in ("width", "scale")}
 
     def initial(self, weight, layout):
-        width = np.float32(self.step * max(np.sqrt(np.square(weight, dtype=np.float64).mean()), 1e-30))
-        return {"width": width, "scale": ops.convert_to_numpy(self._fitted(ops.convert_to_tensor(weight), width, np.full(layout.scale_shape, width, np.float32), layout))}
+        width = self._widths(weight, layout)
+        return {"width": width, "scale": ops.convert_to_numpy(self._fitted(ops.convert_to_tensor(weight), width, width, layout))}
+
+    def _widths(self, weight, layout) -> np.ndarray:
+        """float32, `scale_shape`; above 0 for channels of zeros, too, which may come back."""
+        same = np.full(layout.scale_shape, self.step * max(np.sqrt(np.square(weight, dtype=np.float64).mean()), 1e-30), np.float32)
+        found = buckets.grid_steps(ops.convert_to_numpy(layout.to_matrix(weight))) if self.keep_grid else None
+        if found is None or not found.any():
+            return same
+        return np.where(found > 0, found, np.median(found[found > 0])).astype(np.float32).reshape(layout.scale_shape)
 
     def apply(self, weight, variables, layout):
         return straight_through(ops.stop_gradient(dead_zone_ids(weight, variables["width"], self.dead_zone) * variables["scale"]), weight)
