@@ -1,17 +1,13 @@
 #include "core/thread_pool.h"
 
-#include <sched.h>
-
 #include <new>
 
 namespace tflite_smart {
 namespace {
 
 // The layers of a model follow each other within microseconds, and waking a sleeping thread costs about fifty of them. So a thread looks
-// around for a while before it sleeps: first without letting go of its core, then, some hundred microseconds, after everybody
-// else who wants it has had it. XNNPACK's threads run between our layers on the same cores.
-constexpr int kPauses = 300;
-constexpr int kYields = 300;
+// around for about as long before it sleeps. It never yields: on a busy core the others would keep it for milliseconds.
+constexpr int kPauses = 3000;
 
 inline void Pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -24,24 +20,14 @@ inline void Pause() {
 // Looks around until `done` or the time is up.
 template <typename Done>
 void Spin(const Done& done) {
-  for (int i = 0; i < kPauses + kYields && !done(); ++i) {
-    if (i < kPauses) {
-      Pause();
-    } else {
-      sched_yield();
-    }
-  }
+  for (int i = 0; i < kPauses && !done(); ++i) Pause();
 }
 
 }  // namespace
 
 ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stop_ = true;
-    generation_.fetch_add(1, std::memory_order_relaxed);
-  }
-  pthread_cond_broadcast(&wake_);
+  stop_.store(true);
+  Announce(0);
   for (pthread_t thread : threads_) pthread_join(thread, nullptr);
 }
 
@@ -58,22 +44,51 @@ Status ThreadPool::Run(size_t num_tasks, Function function, const void* context)
   job.function = function;
   job.context = context;
   Deal(num_tasks);
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    job_ = &job;
-    generation_.fetch_add(1, std::memory_order_release);
-  }
-  pthread_cond_broadcast(&wake_);
+  job_ = &job;
+  Announce(kOpen);
   Work(&job, 0);
-  // Only threads that have begun are waited for: after a fork() there are none, and the caller has done it all.
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    job_ = nullptr;
-  }
-  Spin([this] { return working_.load(std::memory_order_acquire) == 0; });
-  std::lock_guard<std::mutex> lock(mutex_);
-  while (working_.load(std::memory_order_relaxed) != 0) pthread_cond_wait(&done_, mutex_.native_handle());
+  Close();
   return job.error;
+}
+
+// Nobody is inside: Close() has waited for all. Here and in Close() both sides write what they have to say before they read what the other says, in
+// the one order of all sequentially consistent operations: so either the sleeper sees the state, or who changed it sees the sleeper.
+void ThreadPool::Announce(State flags) {
+  state_.store((JobOf(state_.load(std::memory_order_relaxed)) + 1) * kNextJob | flags);
+  if (sleepers_.load() == 0) return;
+  std::lock_guard<std::mutex> lock(mutex_);  // who is about to sleep holds it until it does
+  pthread_cond_broadcast(&wake_);
+}
+
+// Only threads that have entered are waited for: after a fork() there are none, and the caller has done it all.
+void ThreadPool::Close() {
+  state_.fetch_sub(kOpen);
+  const auto empty = [this] { return ThreadsIn(state_.load()) == 0; };
+  Spin(empty);
+  if (empty()) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  caller_sleeps_.store(true);
+  while (!empty()) pthread_cond_wait(&done_, mutex_.native_handle());
+  caller_sleeps_.store(false);
+}
+
+// True if there is a job other than *seen, which then is that job, and it is still open.
+bool ThreadPool::Enter(State* seen) {
+  State now = state_.load();
+  while (JobOf(now) != *seen && (now & kOpen) != 0) {
+    if (!state_.compare_exchange_weak(now, now + kThread)) continue;
+    *seen = JobOf(now);
+    return true;
+  }
+  *seen = JobOf(now);
+  return false;
+}
+
+void ThreadPool::Leave() {
+  state_.fetch_sub(kThread);
+  if (!caller_sleeps_.load()) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  pthread_cond_signal(&done_);
 }
 
 // Nobody works while the shares are dealt: Run() has waited for all.
@@ -112,7 +127,6 @@ void ThreadPool::Work(Job* job, size_t thread) {
 
 // False if the system gives no thread at all; fewer than asked for are good enough.
 bool ThreadPool::StartThreads() {
-  std::lock_guard<std::mutex> lock(mutex_);
   if (!threads_.empty()) return true;
   if (shares_ == nullptr) shares_.reset(new (std::nothrow) Share[static_cast<size_t>(num_threads_)]);
   if (shares_ == nullptr) return false;
@@ -131,20 +145,20 @@ void* ThreadPool::ThreadMain(void* pool) {
 
 void ThreadPool::WaitAndWork() {
   const size_t thread = next_thread_.fetch_add(1, std::memory_order_relaxed);
-  unsigned seen = 0;
+  State seen = 0;
+  const auto news = [&] { return JobOf(state_.load()) != seen; };
   for (;;) {
-    Spin([&] { return generation_.load(std::memory_order_acquire) != seen; });
-    std::unique_lock<std::mutex> lock(mutex_);
-    while (!stop_ && generation_.load(std::memory_order_relaxed) == seen) pthread_cond_wait(&wake_, mutex_.native_handle());
-    if (stop_) return;
-    seen = generation_.load(std::memory_order_relaxed);
-    Job* const job = job_;
-    if (job == nullptr) continue;  // already done by the others
-    working_.fetch_add(1, std::memory_order_relaxed);
-    lock.unlock();
-    Work(job, thread);
-    lock.lock();
-    if (working_.fetch_sub(1, std::memory_order_release) == 1) pthread_cond_signal(&done_);
+    Spin(news);
+    if (!news()) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      sleepers_.fetch_add(1);
+      while (!news()) pthread_cond_wait(&wake_, mutex_.native_handle());
+      sleepers_.fetch_sub(1);
+    }
+    if (stop_.load()) return;
+    if (!Enter(&seen)) continue;
+    Work(job_, thread);
+    Leave();
   }
 }
 

@@ -6,6 +6,8 @@
 // * Every thread begins with its own share of a job, the t-th part of the tasks in their order, and takes from the ends of the others'
 //   shares only when its own is done. Layers number their tasks along the image, so a thread mostly reads what it wrote in the layer
 //   before: what lies in another core's cache costs several times the multiplications that are done with it.
+// * Layers take microseconds, so between jobs that follow each other nobody takes a lock: the caller opens a job and closes it, threads enter
+//   and leave, all by one atomic word. Only who has waited in vain sleeps, under the mutex, and is counted, so that the others know.
 #ifndef TFLITE_SMART_CORE_THREAD_POOL_H_
 #define TFLITE_SMART_CORE_THREAD_POOL_H_
 
@@ -13,6 +15,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -59,9 +62,19 @@ class ThreadPool {
     Status error;
   };
 
+  // Of the job that is done now, or was last: its number, whether threads may still enter it, and how many are inside.
+  using State = uint64_t;
+  static constexpr State kOpen = 1, kThread = 2, kNextJob = State{1} << 32;
+  static State JobOf(State state) { return state / kNextJob; }
+  static State ThreadsIn(State state) { return state % kNextJob / kThread; }
+
   Status Run(size_t num_tasks, Function function, const void* context);
   static Status RunAlone(size_t num_tasks, Function function, const void* context);
   void Deal(size_t num_tasks);
+  void Announce(State flags);
+  void Close();
+  bool Enter(State* seen);
+  void Leave();
   void Work(Job* job, size_t thread);
   bool StartThreads();
   static void* ThreadMain(void* pool);
@@ -70,16 +83,18 @@ class ThreadPool {
   const int num_threads_;
   std::mutex caller_mutex_;  // held by the caller whose job the threads do
   std::unique_ptr<Share[]> shares_;  // one a thread, the caller's first
-
-  std::mutex mutex_;  // guards what follows
-  pthread_cond_t wake_ = PTHREAD_COND_INITIALIZER;  // not std::condition_variable, whose code is in the C++ library: see standard_library.cc
-  pthread_cond_t done_ = PTHREAD_COND_INITIALIZER;
   std::vector<pthread_t> threads_;
   std::atomic<size_t> next_thread_{1};  // number of the next one that starts
-  Job* job_ = nullptr;
-  std::atomic<int> working_{0};  // threads inside job_; changed under the mutex
-  bool stop_ = false;
-  std::atomic<unsigned> generation_{0};  // counts jobs; read without the mutex while a thread spins
+
+  Job* job_ = nullptr;  // for those who have entered
+  std::atomic<State> state_{0};
+  std::atomic<int> sleepers_{0};  // threads that wait for a job
+  std::atomic<bool> caller_sleeps_{false};
+  std::atomic<bool> stop_{false};
+
+  std::mutex mutex_;  // for sleeping alone
+  pthread_cond_t wake_ = PTHREAD_COND_INITIALIZER;  // not std::condition_variable, whose code is in the C++ library: see standard_library.cc
+  pthread_cond_t done_ = PTHREAD_COND_INITIALIZER;
 };
 
 }  // namespace tflite_smart
