@@ -283,7 +283,8 @@ void MultiplyIds(const Int8IdsTile& t) {
   }
 }
 
-template <int kPositions, bool kAllInside>
+// kSteps: taps lie at steps.
+template <int kPositions, bool kSteps>
 inline void LanesOf(const Int8LaneTile& t, uint32_t position, uint32_t first) {
   Vec sum[kPositions][kBlockVecs];
 #pragma GCC unroll 16
@@ -293,7 +294,8 @@ inline void LanesOf(const Int8LaneTile& t, uint32_t position, uint32_t first) {
       sum[p][v] = Start(t, position + p, first + v * kLanes);
     }
   }
-  const int8_t* const* taps = t.taps + static_cast<size_t>(position) * 2 * t.pairs;
+  const int8_t* const* taps = t.taps + (kSteps ? 0 : static_cast<size_t>(position) * 2 * t.pairs);
+  const size_t begin = t.offset + first + (kSteps ? position * t.step : 0), step = kSteps ? t.step : 0;
   const uint8_t* b = t.b + first * sizeof(int32_t);
   for (uint32_t pair = 0; pair < t.pairs; ++pair) {
     Vec w[kBlockVecs];
@@ -301,9 +303,9 @@ inline void LanesOf(const Int8LaneTile& t, uint32_t position, uint32_t first) {
     for (int v = 0; v < kBlockVecs; ++v) w[v] = Vec::Load(b + v * kLanes * sizeof(int32_t));
 #pragma GCC unroll 16
     for (int p = 0; p < kPositions; ++p) {
-      const int8_t* const* two = taps + static_cast<size_t>(p) * 2 * t.pairs + 2 * pair;
-      const size_t offset0 = kAllInside || two[0] != t.outside ? t.offset : 0, offset1 = kAllInside || two[1] != t.outside ? t.offset : 0;
-      const Pair x = Pair::Load(two[0] + offset0 + first, two[1] + offset1 + first);
+      const int8_t* const* two = taps + (kSteps ? 0 : static_cast<size_t>(p) * 2 * t.pairs) + 2 * pair;
+      const size_t at0 = kSteps || two[0] != t.outside ? begin + p * step : first, at1 = kSteps || two[1] != t.outside ? begin + p * step : first;
+      const Pair x = Pair::Load(two[0] + at0, two[1] + at1);
 #pragma GCC unroll 16
       for (int v = 0; v < kBlockVecs; ++v) sum[p][v] = DotPair(sum[p][v], x.Part(v), w[v]);
     }
@@ -321,12 +323,12 @@ inline void LanesOf(const Int8LaneTile& t, uint32_t position, uint32_t first) {
   for (int p = 0; p < kPositions; ++p) std::memcpy(t.partial + (position + p) * kPanel + first, sums[p], sizeof(sums[p]));
 }
 
-template <bool kAllInside>
+template <bool kSteps>
 void LanesOfAll(const Int8LaneTile& t) {
   for (uint32_t first = 0; first < t.columns; first += kBlock) {
     uint32_t p = 0;
-    for (; p + Vec::kLanePositions <= t.positions; p += Vec::kLanePositions) LanesOf<Vec::kLanePositions, kAllInside>(t, p, first);
-    for (; p < t.positions; ++p) LanesOf<1, kAllInside>(t, p, first);
+    for (; p + Vec::kLanePositions <= t.positions; p += Vec::kLanePositions) LanesOf<Vec::kLanePositions, kSteps>(t, p, first);
+    for (; p < t.positions; ++p) LanesOf<1, kSteps>(t, p, first);
   }
 }
 

@@ -91,9 +91,10 @@ struct Int8IdsTile {
 
 // The same without reduction over channels: lane j of output channel j reads byte j of each k's 32 bytes.
 struct Int8LaneTile {
-  const int8_t* const* taps;     // positions x 2 * pairs pointers to 32 bytes
-  const int8_t* outside;         // this tap is taken as it is, to all others `offset` is added; null: there is none
+  const int8_t* const* taps;     // pointers to 32 bytes: 2 * pairs for each position, or of the first one alone, if `outside` is null
+  const int8_t* outside;         // this tap is taken as it is, to all others `offset` is added
   size_t offset;
+  size_t step;                   // without `outside`: from the taps of one position to those of the next
   uint32_t positions;
   uint32_t pairs;                // of k
   const uint8_t* b;

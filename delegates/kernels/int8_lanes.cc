@@ -78,29 +78,29 @@ void FindRowTaps(const Window& w, Position position, uint32_t count, bool inside
 // the last bytes of the input, which 32 bytes must not be read from. Returns the pointers.
 class Picker {
  public:
-  Picker(const Int8Layer& layer, int32_t first, Int8Scratch* scratch) : scratch_(scratch), layer_(layer) {
-    const ConvGeometry& g = layer.geometry;
-    width_ = std::min(static_cast<int32_t>(kLanes), g.out_channels - first);
-    consecutive_ = g.filter_in == 1 && g.channels_per_group() == 1;
-    for (int32_t j = 0; j < static_cast<int32_t>(kLanes); ++j) {
-      offsets_[j] = std::min(first + j, g.out_channels - 1) / g.channels_per_group() * g.filter_in;
-    }
-  }
+  Picker(const Int8Layer& layer, int32_t first, Int8Scratch* scratch)
+      : scratch_(scratch), layer_(layer), first_(first), width_(std::min(static_cast<int32_t>(kLanes), layer.geometry.out_channels - first)),
+        consecutive_(AreConsecutive(layer.geometry)) {}
 
-  int32_t offset() const { return offsets_[0]; }
+  // Lanes read neighbours.
+  static bool AreConsecutive(const ConvGeometry& g) { return g.filter_in == 1 && g.channels_per_group() == 1; }
+
+  int32_t offset() const { return OffsetOf(0); }
 
   // The taps of `count` pointers that the kernel can read as they are, from scratch->lanes.taps + begin; the others go to scratch->lanes.picked.
   // All of them then are relative to offset().
   void Pick(uint32_t begin, uint32_t count, const int8_t** taps) {
     const ConvGeometry& g = layer_.geometry;
     const int8_t* const end = layer_.fixed->x + static_cast<int64_t>(g.batch) * g.in_height * g.in_width * g.in_channels;
+    int32_t offsets[kLanes];
+    for (int32_t j = 0; j < width_; ++j) offsets[j] = OffsetOf(j);
     for (uint32_t i = begin; i < begin + count; ++i) {
       const int8_t* pixel = taps[i];
       if (pixel == scratch_->lanes.outside) continue;
-      if (consecutive_ && end - pixel >= offsets_[0] + static_cast<int32_t>(kLanes)) continue;
+      if (consecutive_ && end - pixel >= first_ + static_cast<int32_t>(kLanes)) continue;
       int8_t* const row = scratch_->lanes.picked + static_cast<size_t>(i) * kLanes;
-      for (int32_t j = 0; j < width_; ++j) row[j] = pixel[offsets_[j]];
-      taps[i] = row - offsets_[0];
+      for (int32_t j = 0; j < width_; ++j) row[j] = pixel[offsets[j]];
+      taps[i] = row - offsets[0];
     }
   }
 
@@ -108,12 +108,24 @@ class Picker {
   bool nothing_to_pick() const { return consecutive_ && width_ == static_cast<int32_t>(kLanes); }
 
  private:
+  int32_t OffsetOf(int32_t lane) const {
+    const ConvGeometry& g = layer_.geometry;
+    return consecutive_ ? first_ + lane : (first_ + lane) / g.channels_per_group() * g.filter_in;
+  }
+
   Int8Scratch* const scratch_;
   const Int8Layer& layer_;
-  int32_t offsets_[kLanes];
-  int32_t width_;
-  bool consecutive_;
+  const int32_t first_, width_;
+  const bool consecutive_;
 };
+
+// Whether every panel can read the taps of positions in a row of the output where they lie. `last_tap`: the last one of the last position.
+bool LiesInPlace(const Int8Layer& layer, const int8_t* last_tap) {
+  const ConvGeometry& g = layer.geometry;
+  const int8_t* const end = layer.fixed->x + static_cast<int64_t>(g.batch) * g.in_height * g.in_width * g.in_channels;
+  const int64_t lanes = static_cast<int64_t>(kLanes), channels = (g.out_channels + lanes - 1) / lanes * lanes;
+  return Picker::AreConsecutive(g) && end - last_tap >= channels;
+}
 
 void MultiplyLanes(const Int8Layer& layer, const Int8Batch& batch, Int8Input*, Int8Scratch* scratch) {
   const ConvGeometry& g = layer.geometry;
@@ -125,6 +137,7 @@ void MultiplyLanes(const Int8Layer& layer, const Int8Batch& batch, Int8Input*, I
   tile.taps = scratch->lanes.taps;
   tile.c_stride = static_cast<size_t>(g.out_channels);
   tile.accumulate = !batch.first;
+  tile.step = static_cast<size_t>(g.stride_width) * static_cast<size_t>(g.in_channels);
   const Window window = {layer, first_k, num_k, 2 * tile.pairs};
   const uint32_t step = std::min(kMaxPositions, kInt8Taps / window.stride);
   const InnerColumns inner(g);
@@ -134,14 +147,17 @@ void MultiplyLanes(const Int8Layer& layer, const Int8Batch& batch, Int8Input*, I
     const int32_t run_end = inside ? inner.end : InnerRow(g, position) && position.x < inner.first ? inner.first : g.out_width;
     const int64_t most = std::min<int64_t>(std::min<int64_t>(step, std::max(run_end - position.x, 1)), batch.end_position - m);
     tile.positions = static_cast<uint32_t>(most);
-    tile.outside = inside ? nullptr : scratch->lanes.outside;
     tile.partial = scratch->partial + (batch.first && batch.last ? 0 : (m - batch.begin_position) * batch.num_panels * kLanes);
-    bool found = false;
+    FindTaps(window, position, scratch->lanes.outside, scratch->lanes.taps);
+    const bool in_place = inside && LiesInPlace(layer, scratch->lanes.taps[num_k - 1] + (tile.positions - 1) * tile.step);
+    if (in_place) scratch->lanes.taps[window.stride - 1] = scratch->lanes.taps[num_k - 1];  // may meet a weight of 0
+    tile.outside = in_place ? nullptr : scratch->lanes.outside;
+    bool found = in_place;
     for (uint32_t i = 0; i < batch.num_panels; ++i) {
       const int32_t first = static_cast<int32_t>(batch.panels[i] * kLanes);
       Picker picker(layer, first, scratch);
       if (!found) FindRowTaps(window, position, tile.positions, inside, scratch->lanes.outside, scratch->lanes.taps);
-      found = picker.nothing_to_pick();  // else the taps are this panel's own
+      found = in_place || picker.nothing_to_pick();  // else the taps are this panel's own
       if (!found) picker.Pick(0, tile.positions * window.stride, scratch->lanes.taps);
       tile.offset = static_cast<size_t>(picker.offset());
       tile.columns = static_cast<uint32_t>(std::min(static_cast<int32_t>(kLanes), g.out_channels - first));
