@@ -37,8 +37,17 @@ def bucket_steps(weights: np.ndarray, relative_error: float, channel_exponent: f
     if total == 0:
         return np.zeros(len(weights), np.float32)
     steps = shape * relative_error * np.sqrt(12.0 * total / shaped)
-    steps = np.maximum(steps, np.maximum(weights.max(axis=1), -weights.min(axis=1)) / np.float32(MAX_ID + 0.25)).astype(np.float32)
+    least = np.maximum(weights.max(axis=1), -weights.min(axis=1)) / np.float32(MAX_ID + 0.25)
+    steps = in_a_byte(steps, least)
     return np.where(steps >= _SMALLEST_STEP, steps, 0).astype(np.float32)
+
+
+def in_a_byte(steps: np.ndarray, least: np.ndarray | float = 0.0) -> np.ndarray:
+    """Steps of which a packed weight keeps a byte: the nearest float32 with four bits of mantissa, at most 3 % away, but not below `least`."""
+    mantissa, exponent = np.frexp(np.maximum(steps, least))
+    coarse = np.rint(32 * mantissa)
+    coarse += np.ldexp(coarse, exponent - 5) < least
+    return np.ldexp(coarse, exponent - 5).astype(np.float32)
 
 
 def grid_steps(weights: np.ndarray) -> np.ndarray | None:
@@ -103,7 +112,7 @@ def dependent_steps(weights: np.ndarray, steps: np.ndarray) -> np.ndarray | None
         weights: float32 `(num_channels, channel_elements)`.
         steps: float32 `(num_channels,)`.
     """
-    fine = steps * np.float32(_DEPENDENT_STEP)
+    fine = in_a_byte(steps * np.float32(_DEPENDENT_STEP))
     if np.any(np.abs(weights).max(axis=1) > (2 * MAX_DEPENDENT_ID) * fine):
         return None
     zeros = sum(np.count_nonzero(to_buckets(weights[rows], steps[rows]) == 0) for rows in blocks(weights.shape))

@@ -5,11 +5,12 @@ So only the first candidate is a whole conversion. Every later one packs the wei
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tflite_smart.converter import rate_distortion
+from tflite_smart.converter import layer_statistics, rate_distortion
 from tflite_smart.converter.allocate import LayerFacts, Skip, allocate, shares_budget
 from tflite_smart.converter.compress import TensorSettings, choose_codec, compress_tensor
 from tflite_smart.converter.encoding import OPERATOR_BYTES
@@ -57,11 +58,11 @@ class Candidates:
         path: where candidates are written.
 
     Attributes:
-        weights: all that can be packed. tunable: which of them share the error budget.
+        weights: all that can be packed. tunable: which of them share the error budget. factors: see above.
     """
 
     def __init__(self, source, config: SmartConfig, factors: Factors | None, path: str):
-        self._source, self._config, self._factors, self._path = source, config, factors, path
+        self._source, self._config, self.factors, self._path = source, config, factors, path
         self._model = Model.read(source)
         self.weights: list[Weight] = find_weights(self._model)[0]
         self.tunable = [shared and self._is_finite(weight) for shared, weight in zip(shares_budget([weight.info for weight in self.weights], config), self.weights)]
@@ -75,6 +76,14 @@ class Candidates:
             return bool(np.isfinite([weight.stored.min(), weight.stored.max()]).all())
         finally:
             self._model.release()
+
+    def look_at_inputs(self, made_up: Mapping[str, np.ndarray]) -> Factors:
+        """From now on rounds with what made-up inputs tell of those of the layers; they are not kept from one conversion to the next."""
+        weights = [weight for weight, tunable in zip(self.weights, self.tunable) if tunable]
+        folder = tempfile.mkdtemp(dir=os.path.dirname(self._path))
+        self.factors = layer_statistics.collect(self._source, self._model, weights, made_up, folder, made_up=True)
+        self._decisions = [Skip("not yet written")] * len(self.weights)
+        return self.factors
 
     @property
     def num_elements(self) -> int:
@@ -147,7 +156,7 @@ class Candidates:
         if isinstance(decision, Skip):
             return nothing
         try:
-            factor = self._factors.of(weight.buffer) if self._factors and decision.taps else None
+            factor = self.factors.of(weight.buffer) if self.factors and decision.taps else None
             result = compress_tensor(weight.values(), weight.info.axis, dataclasses.replace(decision, codecs=("raw",)), factor)
         except UnpackableWeightError:
             return nothing

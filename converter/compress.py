@@ -179,7 +179,10 @@ def _round(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | No
     finer = buckets.dependent_steps(matrix, steps) if settings.buckets == "dependent" else None
     if finer is not None:
         value_kind, steps = "dependent", finer
-    return Quantized(feedback.round_ids(matrix, steps, _inputs(matrix.shape[1], settings.taps, factor), value_kind), value_kind, steps)
+    ids = feedback.round_ids(matrix, steps, _inputs(matrix.shape[1], settings.taps, factor), value_kind)
+    if value_kind != "midrise":
+        steps = np.where(ids.any(axis=1), steps, np.float32(0))  # channels of nothing need no range in the bytes of the scales
+    return Quantized(ids, value_kind, steps)
 
 
 def _inputs(size: int, taps: tuple[int, int] | None, factor: np.ndarray | None) -> feedback.Inputs:

@@ -80,7 +80,7 @@ def convert(
         fidelity = _search(job, factors, evaluation_data)
         notes += [fidelity.note] if fidelity.note else []
         notes += [f"kept without knowing its meaning: {field}" for field in unknown_fields.describe(original.unknown)]
-        written = _write_on_target(job, fidelity, factors)
+        written = _write_on_target(job, fidelity)
         if written.size >= original.file_bytes:
             written, fidelity = _nothing_packed(written, job, original.file_bytes), search.Fidelity(fidelity.error_budget)
             notes.append("nothing was packed: the output is the model as it was, and needs no delegate")
@@ -116,9 +116,9 @@ class _Written:
         return sum(entry.weight.info.num_elements for entry in self.encoded if entry.blob)
 
 
-def _write_on_target(job: "Job", fidelity: search.Fidelity, factors: layer_statistics.Factors | None) -> _Written:
+def _write_on_target(job: "Job", fidelity: search.Fidelity) -> _Written:
     """Encodes and writes with the budget that was found; a file that came out over a target of size is made again with a larger one."""
-    written = _write(job, fidelity, factors)
+    written = _write(job, fidelity)
     for field, target in job.config.targets.items():
         if field not in ("target_size_bytes", "target_bits_per_weight"):
             continue
@@ -129,15 +129,15 @@ def _write_on_target(job: "Job", fidelity: search.Fidelity, factors: layer_stati
             bits = excess if field == "target_bits_per_weight" else 8 * excess / max(written.num_packed, 1)
             # A hundredth of a bit more each time, as the allocation moves in small steps and might not move at all.
             fidelity.error_budget = min(fidelity.error_budget * 4 ** (bits + 0.01 * attempt), MOST_BUDGET)
-            written = _write(job, fidelity, factors)
+            written = _write(job, fidelity)
         if written.figure(field) > target:
             raise TargetError(f"recipe {job.config.name}: {field} must be at least {written.figure(field):g} for this model. Received: {field}={target:g}. Aim higher.")
     return written
 
 
-def _write(job: "Job", fidelity: search.Fidelity, factors: layer_statistics.Factors | None) -> _Written:
+def _write(job: "Job", fidelity: search.Fidelity) -> _Written:
     model, path = Model.read(job.source), os.path.join(job.folder, "smart.tflite")
-    planned, left_alone = plan(model, dataclasses.replace(job.config, error_budget=fidelity.error_budget), factors, fidelity.facts, job.trained)
+    planned, left_alone = plan(model, dataclasses.replace(job.config, error_budget=fidelity.error_budget), fidelity.factors, fidelity.facts, job.trained)
     with job.clock.phase("encode", len(planned)) as step:
         encoded = [step(encode_and_release(model, entry)) for entry in planned]
     runs_as = _write_checked(model, [entry for entry in encoded if entry.blob], path, job)
@@ -175,7 +175,7 @@ def _search(job: "Job", factors: layer_statistics.Factors | None, evaluation_dat
     """The error budget for the recipe's target, from candidates that are written, run and thrown away; the recipe's own where it has no target, or no weight to spend it on."""
     candidates = Candidates(job.source, job.config, factors, os.path.join(job.folder, "candidate.tflite"))
     if not job.config.targets or not any(candidates.tunable):
-        return search.Fidelity(job.config.error_budget)
+        return search.Fidelity(job.config.error_budget, factors=factors)
     labelled = accuracy.labelled(evaluation_data) if evaluation_data is not None else None
     searcher = search.Search(job.source, job.config, candidates, job.calibration_data, labelled, job.notebook)
     with job.clock.phase("measure layers", searcher.num_layer_steps) as step:

@@ -27,6 +27,8 @@ VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3, "depende
 _HEADER = struct.Struct("<4sBBBBbBBBIIIIIII")
 assert _HEADER.size == HEADER_BYTES
 _GROUPING = struct.Struct("<III")
+MAX_SCALE_EXPONENT = 239
+_SCALE_OCTAVES, _MANTISSA_BITS = 16, 19  # a byte has four bits of exponent, and the four of the mantissa above these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,10 @@ class PackedWeight:
             sections += bytes(self.parameters.frequencies)
         if self.basis is not None:
             sections += _GROUPING.pack(self.basis.group_size, self.basis.group_stride, self.basis.slice_groups)
-        if self.scales is not None:
+        scale_exponent, scale_codes = scales_in_bytes(self.scales)
+        if scale_exponent:
+            sections += scale_codes.tobytes() + bytes(-len(scale_codes) % 4)
+        elif self.scales is not None:
             sections += self.scales.astype("<f4").tobytes()
         ends = np.cumsum([0] + [len(tile) for tile in self.tiles])
         if ends[-1] >= 1 << 32:
@@ -111,14 +116,14 @@ class PackedWeight:
         if self.basis is not None:
             sections += self.basis.values.astype(np.int8).tobytes()
         payload = b"".join(self.tiles)
-        header = self._header(len(payload), zlib.crc32(payload))
+        header = self._header(scale_exponent, len(payload), zlib.crc32(payload))
         header += struct.pack("<I", zlib.crc32(sections, zlib.crc32(header)))
         return b"".join([header, sections, payload, bytes(PADDING_BYTES)])
 
-    def _header(self, payload_bytes: int, payload_crc: int) -> bytes:
+    def _header(self, scale_exponent: int, payload_bytes: int, payload_crc: int) -> bytes:
         p = self.parameters
         packed = _HEADER.pack(
-            MAGIC, VERSION, CODECS[self.codec].number, VALUE_KINDS[self.value_kind], p.raw_bits, p.base, p.num_symbols, p.has_escape, 0,
+            MAGIC, VERSION, CODECS[self.codec].number, VALUE_KINDS[self.value_kind], p.raw_bits, p.base, p.num_symbols, p.has_escape, scale_exponent,
             self.num_channels, self.channel_elements, self.inner_elements, self.panels_per_tile, payload_bytes, payload_crc, 0,
         )  # fmt: skip
         return packed[:-4]
@@ -128,14 +133,15 @@ class PackedWeight:
         """Parses and checks everything that FORMAT.md, 5 asks for, rule by rule in its order. Raises PackedWeightError."""
         smallest = HEADER_BYTES + PADDING_BYTES
         require("size", len(data) >= smallest, len(data), f"at least {smallest} bytes")
-        (magic, version, codec, kind, raw_bits, base, num_symbols, has_escape, reserved,
+        (magic, version, codec, kind, raw_bits, base, num_symbols, has_escape, scale_exponent,
          channels, elements, inner, panels, payload_bytes, payload_crc, header_crc) = _HEADER.unpack(data[:HEADER_BYTES])  # fmt: skip
         names = {number: name for name, number in VALUE_KINDS.items()}
         require("magic", magic == MAGIC, magic, MAGIC)
         require("version", version == VERSION, version, VERSION)
-        require("reserved", reserved == 0, reserved, 0)
         require("codec", codec in BY_NUMBER, codec, sorted(BY_NUMBER))
         require("value_kind", kind in names, kind, sorted(names))
+        most = 0 if names[kind] == "integer" else MAX_SCALE_EXPONENT
+        require("scale_exponent", scale_exponent <= most, scale_exponent, f"0..{most} for {names[kind]}")
         name = BY_NUMBER[codec].name
         _check_parameters(name, CodecParameters(raw_bits, base, num_symbols, has_escape))
         most_panels = -(-channels // PANEL)
@@ -146,7 +152,7 @@ class PackedWeight:
         require("panels_per_tile", 1 <= panels <= most_panels, panels, f"1..{most_panels}")
 
         codebook_size = CODEBOOK_SIZE if names[kind] == "codebook" else 0
-        sizes = [4 * codebook_size, 16 if name == "rans" else 0, 0, 0 if names[kind] == "integer" else 4 * channels, 4 * (tile_count(channels, panels) + 1), 0]
+        sizes = [4 * codebook_size, 16 if name == "rans" else 0, 0, _scale_bytes(names[kind], scale_exponent, channels), 4 * (tile_count(channels, panels) + 1), 0]
         if names[kind] == "smartdeal":
             grouping = _read_grouping(data[HEADER_BYTES + sizes[1] :], elements)
             basis_shape = (smartdeal.num_slices(elements, grouping[0], grouping[2]), grouping[0], grouping[0], channels)
@@ -161,7 +167,10 @@ class PackedWeight:
         require("frequencies", not any(frequencies[num_symbols:]), frequencies, "0 at and above num_symbols")
         require("frequencies", sum(frequencies) == 256 or not frequencies, frequencies, "16 numbers of the sum 256")
         codebook = np.frombuffer(data, "<f4", codebook_size, starts[0]) if codebook_size else None
-        scales = np.frombuffer(data, "<f4", channels, starts[3]) if sizes[3] else None
+        if scale_exponent:
+            scales = _from_bytes(scale_exponent, np.frombuffer(data, np.uint8, channels, starts[3]))
+        else:
+            scales = np.frombuffer(data, "<f4", channels, starts[3]) if sizes[3] else None
         for rule, values in (("codebook", codebook), ("scales", scales)):
             require(rule, values is None or np.isfinite(values).all(), "inf or nan", "finite")
 
@@ -205,6 +214,33 @@ class PackedWeight:
         first = tile * self.panels_per_tile * PANEL
         last = min(first + self.panels_per_tile * PANEL, self.num_channels)
         return [min(PANEL, last - start) for start in range(first, last, PANEL)]
+
+
+def scales_in_bytes(scales: np.ndarray | None) -> tuple[int, np.ndarray | None]:
+    """`scale_exponent` and a byte for each of the scales, float32 `(num_channels,)`; (0, None) where these can't hold them exactly, or none is there."""
+    nothing = 0, None
+    if scales is None or not scales.any():
+        return nothing
+    bits = np.ascontiguousarray(scales, np.float32).view(np.uint32)
+    exponents = bits >> 23  # with the sign, which must not be there
+    exponent = int(max(exponents.max(), _SCALE_OCTAVES)) - (_SCALE_OCTAVES - 1)
+    if exponent > MAX_SCALE_EXPONENT:
+        return nothing
+    codes = (bits >> _MANTISSA_BITS).astype(np.int64) - (exponent << 4)
+    codes[bits == 0] = 0
+    fits = codes.min() >= 0 and np.array_equal(_from_bytes(exponent, codes.astype(np.uint8)).view(np.uint32), bits)
+    return (exponent, codes.astype(np.uint8)) if fits else nothing
+
+
+def _from_bytes(exponent: int, codes: np.ndarray) -> np.ndarray:
+    bits = (exponent << 4) + codes.astype(np.uint32) << _MANTISSA_BITS
+    return np.where(codes > 0, bits, 0).astype(np.uint32).view(np.float32)
+
+
+def _scale_bytes(value_kind: str, scale_exponent: int, channels: int) -> int:
+    if value_kind == "integer":
+        return 0
+    return -(-channels // 4) * 4 if scale_exponent else 4 * channels
 
 
 def tile_count(num_channels: int, panels_per_tile: int) -> int:

@@ -1,4 +1,4 @@
-"""Second moments of the inputs of convolutions and dense layers, from running the original model on calibration data.
+"""Second moments of the inputs of convolutions and dense layers, from running the original model on calibration data or on made-up inputs.
 
 Memory is bounded: layers are taken in groups, one pass over the data each, and what is kept (the factors for `feedback`) lies in files.
 """
@@ -20,17 +20,19 @@ _SEED = 0
 _ROWS_AT_ONCE = 512
 _GROUP_BYTES = 256 << 20  # second moments held at once
 _LARGEST_K = 8192  # a factor of a wider layer would take more time and room than its weights are worth
+_LARGEST_MADE_UP_K = 2048  # where nobody asked for it, it must be quick
 _ROWS_PER_ELEMENT, _LEAST_ROWS = 4, 8192  # input vectors looked at for each of the k, and at least
 
 
 @dataclasses.dataclass(frozen=True)
 class _Layer:
-    """A weight whose inputs are looked at: the tensor they come from, and `vectors(values, most, rng)`, which draws vectors of the weight's k from it."""
+    """A weight whose inputs are looked at: the tensor they come from, `vectors(values, most, rng)`, which draws vectors of the weight's k from it, and the taps of its filter."""
 
     buffer: int
     tensor: int
     k: int
     vectors: Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+    taps: tuple[int, int] = (1, 1)
 
 
 class Factors:
@@ -53,7 +55,7 @@ class Factors:
         return os.path.join(self._folder, f"factor_{buffer}.npy")
 
 
-def collect(source, model: Model, weights: list[Weight], data, folder: str, step: Callable = lambda item: item) -> Factors:
+def collect(source, model: Model, weights: list[Weight], data, folder: str, step: Callable = lambda item: item, made_up: bool = False) -> Factors:
     """Runs the original model on the data and saves a factor for every float convolution (without groups) and dense layer of the main graph.
 
     Args:
@@ -62,13 +64,15 @@ def collect(source, model: Model, weights: list[Weight], data, folder: str, step
         data: as in `calibration.samples`.
         folder: where the factors go. Layers whose factors are there already, from a conversion that was interrupted, are not looked at again.
         step: called once per group of layers, for progress.
+        made_up: believe only half of what the data say, see `feedback.half_typical`.
 
     Raises:
         InputError: the data do not fit.
         RuntimeError, ValueError: LiteRT can't run the model.
     """
     factors = Factors(folder)
-    for group in _groups(_layers(model, weights)):
+    layers = [layer for layer in _layers(model, weights) if layer.k <= (_LARGEST_MADE_UP_K if made_up else _LARGEST_K)]
+    for group in _groups(layers):
         if all(factors.of(layer.buffer) is not None for layer in group):
             step(group)
             continue
@@ -82,7 +86,8 @@ def collect(source, model: Model, weights: list[Weight], data, folder: str, step
                 most = -(-(_ROWS_PER_ELEMENT * layer.k + _LEAST_ROWS) // len(samples))
                 moments[layer.buffer].add(layer.vectors(interpreter.get_tensor(layer.tensor), most, rng))
         for layer in group:
-            factors.save(layer.buffer, feedback.feedback_factor(moments.pop(layer.buffer).mean()))
+            moment = moments.pop(layer.buffer).mean()
+            factors.save(layer.buffer, feedback.feedback_factor(feedback.half_typical(moment, layer.taps) if made_up else moment))
         step(group)
     return factors
 
@@ -145,13 +150,13 @@ def _layers(model: Model, weights: list[Weight]) -> list[_Layer]:
         op, dimensions = sites[0].op, weight.info.shape
         source = int(op.inputs[0])
         inputs = main.tensors[source]
-        if inputs.type != schema.TensorType.FLOAT32 or weight.info.num_elements // dimensions[0] > _LARGEST_K:
+        if inputs.type != schema.TensorType.FLOAT32:
             continue
         if weight.info.op_type == "FULLY_CONNECTED":
             layers.append(_Layer(weight.buffer, source, dimensions[1], lambda x, most, rng, k=dimensions[1]: _draw(x.reshape(-1, k), most, rng)))
         elif weight.info.op_type == "CONV_2D" and shape(inputs)[-1] == dimensions[3]:
             k = dimensions[1] * dimensions[2] * dimensions[3]
-            layers.append(_Layer(weight.buffer, source, k, lambda x, most, rng, d=dimensions, o=op.builtinOptions: _draw(patches(x, d, o), most, rng)))
+            layers.append(_Layer(weight.buffer, source, k, lambda x, most, rng, d=dimensions, o=op.builtinOptions: _draw(patches(x, d, o), most, rng), dimensions[1:3]))
     return layers
 
 

@@ -3,11 +3,12 @@
 import dataclasses
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import numpy as np
 from ai_edge_litert import interpreter as litert
 
-from tflite_smart.converter import accuracy, activity, budget_search, calibration, sensitivity
+from tflite_smart.converter import accuracy, activity, budget_search, calibration, layer_statistics, sensitivity, synthetic
 from tflite_smart.converter.allocate import LayerFacts
 from tflite_smart.converter.candidates import Candidates
 from tflite_smart.converter.errors import InputError, TargetError
@@ -26,16 +27,18 @@ _FINE_ENOUGH = 0.04  # relative error of the worst weight in that form: 28 dB be
 
 @dataclasses.dataclass(frozen=True)
 class _Effort:
-    """How many made-up samples, budgets and groups of layers are measured, and how often all groups together."""
+    """How many made-up samples, budgets and groups of layers are measured, and how often all groups together; on how many made-up samples the layers' inputs are looked at."""
 
     samples: int
     budgets: int
     groups: int
     measurements: int
+    looked_at: int
 
 
+_LOOKED_AT_SEED = 1  # other samples than the probe's
 _MORE_BUDGETS = 4  # where one number is bisected instead of a law followed
-_USUAL, _LARGE = _Effort(12, 6, 64, 96), _Effort(3, 2, 10, 10)
+_USUAL, _LARGE = _Effort(12, 6, 64, 96, 64), _Effort(3, 2, 10, 10, 0)
 
 
 @dataclasses.dataclass
@@ -45,6 +48,7 @@ class Fidelity:
     Attributes:
         error_budget: the one to convert with.
         facts: what was found out about the layers, see `sensitivity`; None where they could not be measured.
+        factors: what is known of the layers' inputs.
         probe: measures the result, or None where the model could not be run.
         trials: every budget that was tried.
         float_top1: of the original on the labelled data, where there are any.
@@ -53,6 +57,7 @@ class Fidelity:
 
     error_budget: float
     facts: list[LayerFacts | None] | None = None
+    factors: layer_statistics.Factors | None = None
     probe: Probe | None = None
     trials: list[Trial] = dataclasses.field(default_factory=list)
     float_top1: float | None = None
@@ -82,7 +87,7 @@ class Search:
         self._effort = _LARGE if self._large else _USUAL
         self._groups = sensitivity.groups(candidates, self._effort.groups)
         self.num_layer_steps, self.num_budgets = len(self._groups) + 1, self._effort.budgets + (0 if config.target_snr_db else _MORE_BUDGETS)
-        self.result, self._step = Fidelity(config.error_budget), lambda item: item
+        self.result, self._step = Fidelity(config.error_budget, factors=candidates.factors), lambda item: item
 
     def look(self, step: Callable = lambda item: item) -> None:
         """Opens the probe and measures the layers. A model that can't be run, or a library that is not there, becomes a note.
@@ -106,11 +111,18 @@ class Search:
             exact = lambda model: open_interpreter(model, compute="f32")  # noqa: E731
             probe = self.result.probe = Probe(open_interpreter, reference, inputs, self._effort.samples, exact, rate)
             probe.settle(self._candidates.with_errors({}, sensitivity.FINEST).path)
+            if probe.belief is Belief.ACTIVITY and self._effort.looked_at:
+                self._look_at_made_up_inputs(probe, details)
             if probe.belief is Belief.DISTURBANCE:
                 probe.snr_db(self._candidates.dealt(self._config.error_budget).path)
             self.result.facts = sensitivity.measure(self._candidates, probe, self._groups, self._effort.measurements, step, self._notebook)
         except (RuntimeError, ValueError) as error:
             self.result.probe, self.result.note = None, _note(error)
+
+    def _look_at_made_up_inputs(self, probe: Probe, details: list[Mapping]) -> None:
+        samples = dict(zip(synthetic.RANGES, synthetic.synthetic_inputs(details, self._effort.looked_at, _LOOKED_AT_SEED)))[probe.inputs_name]
+        data = {detail["name"]: np.concatenate([sample[index] for sample in samples]) for index, detail in enumerate(details)}
+        self.result.factors = self._candidates.look_at_inputs(data)
 
     def run(self, step: Callable = lambda item: item) -> Fidelity:
         """Searches for the recipe's target.

@@ -13,7 +13,7 @@ NUM_INPUTS, NUM_POINTS = 64, 8
 
 
 def measured(name, model_path, data_path, tmp_path):
-    """Lines SNR over file size of three rules: one relative error for all layers, noise by size, and the Lagrangian on what was measured without data."""
+    """Lines SNR over file size of three rules: one relative error for all layers, noise by size, and the Lagrangian on what was measured without data; and of that with what is typical of inputs alone."""
     pytest.importorskip("tensorflow", reason="TensorFlow reads Keras models and JPEG files")
     path = bench_models.tflite_of(name, model_path(bench_models.MODELS[name].file).parent, tmp_path)
     x, _ = bench_models.MODELS[name].inputs(data_path("cifar10_test.tar.xz").parent, "test", tmp_path)
@@ -26,6 +26,8 @@ def measured(name, model_path, data_path, tmp_path):
         "by size": [lambda b=b: candidates.dealt(b) for b in np.geomspace(0.3, 0.003, NUM_POINTS)],
         "measured": [lambda b=b: candidates.dealt(b, search.result.facts) for b in np.geomspace(0.05, 0.0005, NUM_POINTS)],
     }
+    typical = Candidates(str(path), SmartConfig(), None, str(tmp_path / "typical.tflite"))
+    rules["typical inputs"] = [lambda b=b: typical.dealt(b, search.result.facts) for b in np.geomspace(0.05, 0.0005, NUM_POINTS)]
     return {rule: np.array([(c.file_bytes, probe.snr_db(c.path)) for c in (write() for write in writes)]) for rule, writes in rules.items()}
 
 
@@ -36,14 +38,12 @@ def gain_db(points, other):
     return np.polyval(np.polyfit(*points.T, 1), middle) - np.polyval(np.polyfit(*other.T, 1), middle)
 
 
-@pytest.mark.parametrize(("name", "over_one_error", "over_by_size"), [("str_ww", 5, 2.5), ("vww_96", 2, -2)])
-def test_the_mix_is_better_at_the_same_size(name, over_one_error, over_by_size, model_path, data_path, tmp_path):
-    """Single roundings scatter by 2 to 4 dB, a line through ten of them by about 1.
-
-    On str_ww the middle layers matter far less than their size says; on vww_96, whose two classes make one number, nearly as much as that, so that there the margin only rules out harm: two
-    standard deviations of a line.
+@pytest.mark.parametrize("name", ["str_ww", "vww_96"])
+def test_the_mix_is_better_at_the_same_size(name, model_path, data_path, tmp_path):
+    """Single roundings scatter by 2 to 4 dB, a line through eight of them by about 1. On these two models the layers matter nearly as much as their size says, so that there the margin only rules out harm:
+    two standard deviations of a line. Rounding for what made-up inputs do to the layers is worth several dB on real ones.
     """
     lines = measured(name, model_path, data_path, tmp_path)
     gains = {rule: gain_db(lines["measured"], points) for rule, points in lines.items() if rule != "measured"}
     print(name, {rule: f"{gain:+.1f} dB" for rule, gain in gains.items()})
-    assert gains["one error"] >= over_one_error and gains["by size"] >= over_by_size
+    assert gains["one error"] >= 5 and gains["by size"] >= -2 and gains["typical inputs"] >= 2

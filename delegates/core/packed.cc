@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include "core/alias_tables.h"
 #include "core/crc32.h"
@@ -25,7 +26,7 @@ Status RuleError(const char* rule, const char* expected, long long received) {
 
 long long Signed(uint64_t value) { return static_cast<long long>(value); }
 
-Status CheckMagicVersionReserved(const uint8_t* h) {
+Status CheckMagicVersion(const uint8_t* h) {
   if (std::memcmp(h + field::kMagic, "TFSW", 4) != 0) {
     return MakeError(Code::kCorrupt, "packed weight: magic must be 'TFSW'. Received: magic=0x%08x. %s", Load32(h), kMend);
   }
@@ -33,7 +34,6 @@ Status CheckMagicVersionReserved(const uint8_t* h) {
     return MakeError(Code::kUnsupported, "packed weight: version must be %d. Received: version=%d. Convert the model again with this release.",
                      kVersion, h[field::kVersion]);
   }
-  if (h[field::kReserved] != 0) return RuleError("reserved", "0", h[field::kReserved]);
   return Status();
 }
 
@@ -43,6 +43,8 @@ Status CheckCoding(const uint8_t* h) {
   if (h[field::kCodec] > 3) return RuleError("codec", "0..3", h[field::kCodec]);
   const ValueKind kind = static_cast<ValueKind>(h[field::kValueKind]);
   if (kind > ValueKind::kSmartdeal) return RuleError("value_kind", "0..5", h[field::kValueKind]);
+  const uint8_t most = kind == ValueKind::kInteger ? 0 : kMaxScaleExponent;
+  if (h[field::kScaleExponent] > most) return RuleError("scale_exponent", most == 0 ? "0 for integer" : "0..239", h[field::kScaleExponent]);
   const Codec codec = static_cast<Codec>(h[field::kCodec]);
   const bool plain = codec == Codec::kRaw || codec == Codec::kSparse;
   if (codec == Codec::kBitpack && raw_bits > kMaxBitpackBits) return RuleError("raw_bits", "0..7 for bitpack", raw_bits);
@@ -161,7 +163,7 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
     return MakeError(Code::kInvalidArgument, "packed weight: data must be 4-byte aligned. Received: data=%p. Copy it to an aligned buffer.",
                      static_cast<const void*>(data));
   }
-  TFS_RETURN_IF_ERROR(CheckMagicVersionReserved(data));
+  TFS_RETURN_IF_ERROR(CheckMagicVersion(data));
   TFS_RETURN_IF_ERROR(CheckCoding(data));
 
   PackedWeight& w = *out;
@@ -179,7 +181,8 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   // All lengths in 64 bits, so that no field can wrap them round; only then do pointers follow.
   const uint64_t codebook_bytes = w.value_kind == ValueKind::kCodebook ? 4 * kCodebookSize : 0;
   const uint64_t frequency_bytes = w.codec == Codec::kRans ? kSymbols : 0;
-  const uint64_t scale_bytes = w.value_kind == ValueKind::kInteger ? 0 : 4ull * w.num_channels;
+  w.scale_exponent = data[field::kScaleExponent];
+  const uint64_t scale_bytes = w.value_kind == ValueKind::kInteger ? 0 : w.scale_exponent ? (w.num_channels + 3ull) / 4 * 4 : 4ull * w.num_channels;
   uint64_t before_payload = kHeaderBytes + codebook_bytes + frequency_bytes + scale_bytes + 4ull * (w.num_tiles + 1ull);
   w.basis = Basis();
   w.plain = PlainValues();
@@ -200,7 +203,8 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   w.codebook = codebook_bytes ? reinterpret_cast<const float*>(p) : nullptr;
   const uint8_t* frequency = p + codebook_bytes;
   p = frequency + frequency_bytes + (w.value_kind == ValueKind::kSmartdeal ? kGroupingBytes : 0);
-  w.scales = scale_bytes ? reinterpret_cast<const float*>(p) : nullptr;
+  w.scales = scale_bytes && w.scale_exponent == 0 ? reinterpret_cast<const float*>(p) : nullptr;
+  w.scale_codes = w.scale_exponent != 0 ? p : nullptr;
   w.tile_index = reinterpret_cast<const uint32_t*>(p + scale_bytes);
   if (w.value_kind == ValueKind::kSmartdeal) w.basis.values = reinterpret_cast<const int8_t*>(w.tile_index + w.num_tiles + 1);
   w.payload = data + before_payload;
@@ -229,6 +233,19 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
     if (padding[i] != 0) return RuleError("padding", "40 zero bytes", padding[i]);
   }
   return CheckCrc("payload_crc", Load32(data + field::kPayloadCrc), Crc32(0, w.payload, w.payload_bytes));
+}
+
+Status ReadScales(PackedWeight* weight, std::unique_ptr<float[]>* scales) {
+  if (weight->scale_codes == nullptr) return Status();
+  scales->reset(new (std::nothrow) float[weight->num_channels]);
+  if (*scales == nullptr) return MakeError(Code::kOutOfMemory, "packed weight: no memory for the scales of %u channels.", weight->num_channels);
+  for (uint32_t n = 0; n < weight->num_channels; ++n) {
+    const uint32_t code = weight->scale_codes[n];
+    const uint32_t bits = code == 0 ? 0 : (weight->scale_exponent + (code >> 4)) << 23 | (code & 15) << 19;
+    std::memcpy(scales->get() + n, &bits, sizeof(bits));
+  }
+  weight->scales = scales->get();
+  return Status();
 }
 
 PackedWeight PlainWeight(const PlainValues& plain, uint32_t num_channels, uint32_t channel_elements, float* ones) {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "core/coding.h"
 #include "core/format.h"
@@ -36,7 +37,9 @@ struct PackedWeight {
   uint32_t num_panels;
   uint32_t num_tiles;
   const float* codebook;      // 256 values, indexed by id + 128; null unless value_kind is kCodebook
-  const float* scales;        // num_channels values; null for kInteger
+  const float* scales;        // num_channels values; null for kInteger, and until ReadScales where they are stored as bytes
+  const uint8_t* scale_codes; // num_channels bytes, or null
+  uint8_t scale_exponent;     // of scale_codes
   const uint32_t* tile_index; // num_tiles + 1 offsets into the payload
   const uint8_t* payload;
   uint32_t payload_bytes;
@@ -80,6 +83,9 @@ struct PackedWeight {
 // Checks everything in section 5 of FORMAT.md that can be checked without decoding, and allocates nothing. `data` must be
 // 4-byte aligned and outlive `out`. On error `out` must not be used.
 Status Open(const uint8_t* data, size_t size, PackedWeight* out);
+
+// Scales that are stored as bytes become floats; they go to `scales`, which must live as long as the weight.
+Status ReadScales(PackedWeight* weight, std::unique_ptr<float[]>* scales);
 
 // A weight of floats as they are. Its scales, all 1, go to `ones`, which must live as long and has room for num_channels.
 PackedWeight PlainWeight(const PlainValues& plain, uint32_t num_channels, uint32_t channel_elements, float* ones);

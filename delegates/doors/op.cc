@@ -124,7 +124,8 @@ Status PackedOp::OpenWeight(tfl::Context* context) {
     return MakeError(Code::kInvalidArgument, "packed weight must be a constant uint8 tensor of one dimension. Received: type=%s, %s.",
                      TypeName(tensor.type), constant ? "constant" : "not constant");
   }
-  return tflite_smart::Open(tensor.data.u8, tensor.bytes, &weight_);
+  TFS_RETURN_IF_ERROR(tflite_smart::Open(tensor.data.u8, tensor.bytes, &weight_));
+  return ReadScales(&weight_, &scales_);
 }
 
 int64_t Shape::elements() const {

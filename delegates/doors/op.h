@@ -90,6 +90,7 @@ class PackedOp : public Op {
   virtual size_t PackedInput() const { return 1; }  // which input is the packed weight
 
   PackedWeight weight_;
+  std::unique_ptr<float[]> scales_;  // of weight_, where the file has them as bytes
   bool keeps_ids_ = true;  // if the runtime does
 
  private:

@@ -20,10 +20,12 @@ _RATE = 16000
 
 @dataclasses.dataclass(frozen=True)
 class BenchModel:
-    """A trained model. `file`: in the folder of models, None for what has to be trained first (train_vgg16.py); `inputs(data, split, cache)`: float32 samples, and labels or None, of split `test` or `train`."""
+    """A trained model. `file`: in the folder of models, None for what has to be trained first (train_cifar.py); `inputs(data, split, cache)`: float32 samples, and labels or None, of split `test` or `train`;
+    `keras`: the Keras file that a .tflite was made from."""
 
     file: str | None
     inputs: Callable[[Path, str, Path], tuple[np.ndarray, np.ndarray | None]]
+    keras: str | None = None
 
 
 def images(prepare: Callable, labelled: bool = True) -> Callable:
@@ -99,13 +101,20 @@ def wake_word_features(signal: np.ndarray) -> np.ndarray:
 
 MODELS = {
     "ResNet56": BenchModel("cifar10_resnet56.keras", images(cifar.normalized)),
-    "ResNet8": BenchModel("mlperf_tiny_pretrainedResnet.tflite", images(np.float32)),
+    "ResNet8": BenchModel("mlperf_tiny_pretrainedResnet.tflite", images(np.float32), "mlperf_tiny_pretrainedResnet.h5"),
     "VGG16": BenchModel(None, images(cifar.normalized)),
-    "vww_96": BenchModel("mlperf_tiny_vww_96_float.tflite", images(enlarged, labelled=False)),
-    "ad01": BenchModel("mlperf_tiny_ad01_fp32.tflite", sounds(machine_frames, 0.25)),
+    "vww_96": BenchModel("mlperf_tiny_vww_96_float.tflite", images(enlarged, labelled=False), "mlperf_tiny_vww_96.h5"),
+    "ad01": BenchModel("mlperf_tiny_ad01_fp32.tflite", sounds(machine_frames, 0.25), "mlperf_tiny_ad01.h5"),
     "kws": BenchModel("mlperf_tiny_kws_ref_model_float32.tflite", sounds(keyword_features, 1.0)),
     "str_ww": BenchModel("mlperf_tiny_str_ww_ref_model.h5", sounds(wake_word_features, 1.0)),
 }
+
+
+def keras_source(name: str, models: Path, cache: Path) -> Path | None:
+    """The Keras file of a model, or None; that of one that was trained here is NAME.keras in `cache`."""
+    model = MODELS[name]
+    path = cache / f"{name}.keras" if model.file is None else models / (model.keras or model.file)
+    return path if path.exists() and path.suffix in (".keras", ".h5") else None
 
 
 def tflite_of(name: str, models: Path, cache: Path) -> Path:

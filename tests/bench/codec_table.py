@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests import cifar  # noqa: E402
-from tests.bench import bench_models, peers  # noqa: E402
+from tests.bench import before_folding, bench_models, peers  # noqa: E402
 from tflite_smart.converter import convert, encoding, probe, selection  # noqa: E402
 from tflite_smart.converter.errors import TargetError  # noqa: E402
 from tflite_smart.converter.model_editor import Model  # noqa: E402
@@ -41,13 +41,14 @@ _ROUNDINGS = (1, 0.99)
 
 @dataclasses.dataclass
 class Subject:
-    """A model, its weights as the converter sees them, the inputs to judge on and what the float model answers."""
+    """A model, its weights as the converter sees them, the inputs to judge on and to calibrate with, what batch normalisation multiplied the filters by, and what the float model answers."""
 
     path: Path
     weights: list[selection.Weight]
     x: np.ndarray
     y: np.ndarray | None
     calibration: np.ndarray
+    factors: dict[str, np.ndarray]
     answers: np.ndarray = None
 
     @property
@@ -72,7 +73,9 @@ def open_subject(name: str, folder: Path, num_images: int) -> Subject:
     recipe = convert.resolve(None)
     weights = [entry.weight for entry in encoding.plan(Model.read(path), recipe)[0] if not isinstance(entry.decision, encoding.Skip)]
     x, y = model.inputs(data, "test", folder)
-    subject = Subject(path, weights, x[:num_images], None if y is None else y[:num_images], model.inputs(data, "train", folder)[0])
+    keras = bench_models.keras_source(name, data.parent / "models", folder)
+    factors = before_folding.factors(keras, {str(w.buffer): np.moveaxis(w.values(), w.info.axis, 0) for w in weights}) if keras else {}
+    subject = Subject(path, weights, x[:num_images], None if y is None else y[:num_images], model.inputs(data, "train", folder)[0], factors)
     subject.answers = answers(path, subject.x)
     return subject
 
@@ -113,7 +116,8 @@ def measure_peer(subject: Subject, coder: str, settings: dict, scratch: Path) ->
     origin = np.frombuffer(model.mapping, np.uint8).ctypes.data
     named = {w.buffer: w for w in selection.find_weights(model)[0]}
     values = {str(w.buffer): np.ascontiguousarray(channels_first(named[w.buffer].values(), w.info.axis)) for w in subject.weights}
-    coded_bytes, decoded = peers.PEERS[coder][0](values, **settings)
+    given = {"factors": subject.factors} if coder in peers.NEED_FACTORS else {}
+    coded_bytes, decoded = peers.PEERS[coder][0](values, **given, **settings)
     rest = bytearray(content)
     for weight in subject.weights:
         stored = named[weight.buffer].stored

@@ -38,6 +38,17 @@ def nncodec_channels(weights: dict[str, np.ndarray], qp: int) -> tuple[int, dict
     return size + sum(f.nbytes for f in factors.values()), {name: w * factors.get(name, w.dtype.type(1)) for name, w in decoded.items()}
 
 
+def nncodec_unfolded(weights: dict[str, np.ndarray], factors: dict[str, np.ndarray], qp: int, tune_qp: bool = False) -> tuple[int, dict[str, np.ndarray]]:
+    """NNCodec on the filters as they were before batch normalisation was folded in, and on its factors, which it codes finely: what it does with a network that still has its normalisation.
+
+    Args: factors: of `before_folding.factors`.
+    """
+    shaped = {name: f.reshape(-1, *[1] * (weights[name].ndim - 1)) for name, f in factors.items()}
+    whole = {name: w / np.where(shaped[name] == 0, 1, shaped[name]) if name in factors else w for name, w in weights.items()}
+    size, decoded = nncodec(whole | {f"{name} factor": f for name, f in factors.items()}, qp, tune_qp)
+    return size, {name: decoded[name] * decoded[f"{name} factor"].reshape(shaped[name].shape) if name in factors else decoded[name] for name in weights}
+
+
 def integers(weights: dict[str, np.ndarray], bits: int) -> tuple[int, dict[str, np.ndarray]]:
     """Symmetric integers of `bits` bits and a float32 scale per channel, after zstd; int8 weights stay int8."""
     most = 2 ** (bits - 1) - 1
@@ -86,11 +97,13 @@ def _packed(ids: np.ndarray, bits: int) -> bytes:
     return (low | high << 4).astype(np.int8).tobytes()
 
 
+NEED_FACTORS = ("nncodec unfolded",)
 # name -> (coder, its settings from coarse to fine, as keyword arguments)
 PEERS = {
     "nncodec": (nncodec, [{"qp": qp} for qp in range(-12, -40, -3)]),
     "nncodec opt_qp": (nncodec, [{"qp": qp, "tune_qp": True} for qp in range(-12, -40, -3)]),
     "nncodec channels": (nncodec_channels, [{"qp": qp} for qp in range(3, -21, -3)]),
+    "nncodec unfolded": (nncodec_unfolded, [{"qp": qp, "tune_qp": tune} for tune in (False, True) for qp in range(-15, -37, -3)]),
     "int8+zstd": (integers, [{"bits": 8}]),
     "int4+zstd": (integers, [{"bits": 4}]),
     "sz3": (sz3, [{"relative_error": 2.0**-e} for e in range(7)]),

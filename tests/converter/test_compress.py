@@ -1,15 +1,16 @@
 """From tensors to packed weights and back: error bounds, value kinds, tiles, every rule of FORMAT.md 5."""
 
+import dataclasses
 import struct
-import zlib
 
 import numpy as np
 import pytest
 
-from tflite_smart.converter import compress
+from tests.golden_errors.sealing import sealed
+from tflite_smart.converter import buckets, compress
 from tflite_smart.converter.compress import TensorSettings, compress_tensor, expand_blob
 from tflite_smart.converter.errors import PackedWeightError, UnpackableWeightError
-from tflite_smart.converter.format import HEADER_BYTES, PADDING_BYTES, PackedWeight, Quantized, from_matrix, to_matrix
+from tflite_smart.converter.format import HEADER_BYTES, PADDING_BYTES, PackedWeight, Quantized, from_matrix, scales_in_bytes, to_matrix
 
 SEED = 4
 
@@ -46,6 +47,41 @@ def test_no_weight_is_clipped(kind, error):
     assert compressed.relative_error == pytest.approx(measured, rel=1e-4)
     assert np.all(expanded[3] == 0) or kind == "midrise"
     assert not expanded[3].any(), "a channel of zeros has scale 0"
+
+
+@pytest.mark.parametrize(
+    ("scales", "exponent", "codes"),
+    [
+        ([1.0, 0.0, 1.9375, 0.5], 127 - 15, [0xF0, 0, 0xFF, 0xE0]),  # FORMAT.md 3: the largest has 15 in its upper four bits
+        ([2.0**-15 * 1.0625, 1.0], 127 - 15, [0x01, 0xF0]),
+        ([2.0**-15, 1.0], 0, None),  # byte 0 is the scale 0
+        ([1.0, 1.03125], 0, None),  # a fifth bit of mantissa
+        ([-1.0, 1.0], 0, None),
+        ([2.0**127 * 1.9375, 2.0**120], 239, [0xFF, 0x80]),
+        ([2.0**-126, 2.0**-112], 1, None),
+        ([2.0**-126 * 1.0625, 2.0**-112], 1, [0x01, 0xE0]),
+        ([1e-40, 1e-39], 0, None),
+        ([0.0, 0.0], 0, None),
+    ],
+)
+def test_scales_in_a_byte_each_are_exact(scales, exponent, codes):
+    scales = np.array(scales, np.float32)
+    found, found_codes = scales_in_bytes(scales)
+    assert (found if codes else 0) == (exponent if codes else 0) and (found_codes is None if codes is None else found_codes.tolist() == codes)
+    ids = np.arange(2 * len(scales), dtype=np.int8).reshape(len(scales), 2)
+    blob = compress.pack(Quantized(ids, "uniform", scales), 1).to_bytes()
+    assert blob[11] == (exponent if codes else 0) and np.array_equal(PackedWeight.from_bytes(blob).scales, scales)
+
+
+def test_steps_fit_a_byte_and_clip_nothing():
+    steps = np.geomspace(1e-3, 1e3, 1000).astype(np.float32)
+    coarse = buckets.in_a_byte(steps)
+    assert np.all(np.abs(coarse / steps - 1) <= 1 / 32 + 1e-6) and np.abs(coarse / steps - 1).max() > 0.03
+    assert np.array_equal(np.frexp(coarse)[0] * 32 % 1, np.zeros(1000))
+    at_least = buckets.in_a_byte(steps, steps)
+    assert np.all(at_least >= steps) and np.all(at_least <= steps * (1 + 1 / 16 + 1e-6))
+    compressed = compress_tensor(weights(40, 500), 0, TensorSettings(buckets="dependent", relative_error=0.1))
+    assert compressed.blob[11] > 0 and compressed.value_kind == "dependent"
 
 
 def test_relative_error_is_what_was_asked_for():
@@ -126,19 +162,8 @@ def test_huge_and_denormal_weights():
     assert np.abs(expanded[1]).max() <= 1e-37, "denormal channels may vanish, not explode"
 
 
-BLOB = compress_tensor(weights(70, 90), 0, TensorSettings(codecs=("rans",), relative_error=0.1)).blob
-
-
-def sealed(blob: bytearray) -> bytes:
-    """The blob with its two checksums made right again, so that the rule behind them is what fails."""
-    channels, tiles = struct.unpack_from("<I", blob, 12)[0], None
-    panels = max(1, struct.unpack_from("<I", blob, 24)[0])
-    tiles = -(-channels // (32 * panels))
-    start = HEADER_BYTES + (16 if blob[5] == 2 else 0) + (4 * channels if blob[6] else 0) + 4 * (tiles + 1)
-    payload = bytes(blob[start : len(blob) - PADDING_BYTES])
-    struct.pack_into("<I", blob, 32, zlib.crc32(payload))
-    struct.pack_into("<I", blob, 36, zlib.crc32(bytes(blob[HEADER_BYTES:start]), zlib.crc32(bytes(blob[:36]))))
-    return bytes(blob)
+QUANTIZED = compress_tensor(weights(70, 90), 0, TensorSettings(relative_error=0.1)).quantized
+BLOB = compress.pack(dataclasses.replace(QUANTIZED, scales=np.pi * QUANTIZED.scales), 1, TensorSettings(codecs=("rans",))).to_bytes()  # scales in float32
 
 
 @pytest.mark.parametrize("offset", range(HEADER_BYTES))
@@ -157,7 +182,7 @@ def test_truncation_is_an_error(length):
 
 RULES = [
     ("magic", 0, b"XFSW"), ("version", 4, b"\1"), ("codec", 5, b"\7"), ("value_kind", 6, b"\6"), ("raw_bits", 7, b"\5"), ("num_symbols", 9, b"\1"),
-    ("num_symbols", 9, b"\x11"), ("has_escape", 10, b"\2"), ("reserved", 11, b"\1"), ("num_channels", 12, bytes(4)), ("channel_elements", 16, bytes(4)),
+    ("num_symbols", 9, b"\x11"), ("has_escape", 10, b"\2"), ("scale_exponent", 11, b"\xf0"), ("num_channels", 12, bytes(4)), ("channel_elements", 16, bytes(4)),
     ("inner_elements", 20, struct.pack("<I", 7)), ("panels_per_tile", 24, bytes(4)), ("panels_per_tile", 24, struct.pack("<I", 4)),
     ("frequencies", HEADER_BYTES, b"\0"), ("scales", HEADER_BYTES + 16, struct.pack("<f", float("nan"))),
 ]  # fmt: skip

@@ -1,11 +1,13 @@
 """The C++ codecs through the C API: equal to the numpy reference byte for byte, on every instruction set, and safe on any bytes."""
 
 import ctypes
+import dataclasses
 
 import numpy as np
 import pytest
 
 from tests.golden_errors.sealing import sealed
+from tflite_smart.converter import buckets
 from tflite_smart.converter import format as packed_format
 from tflite_smart.converter.codecs import CODECS, CodecParameters
 from tflite_smart.converter.format import PackedWeight, from_matrix, tile_count, tile_order
@@ -134,6 +136,16 @@ def test_expand_equals_the_reference(value_kind, inner, isa):
     np.testing.assert_array_equal(native.expand(packed.to_bytes(), shape), from_matrix(packed.expand(), shape, 1), strict=True)
 
 
+@pytest.mark.parametrize("channels", [1, 4, 70])
+def test_expand_with_scales_in_a_byte_each(channels):
+    """Up to three bytes behind them are not read."""
+    scales = buckets.in_a_byte(np.geomspace(1e-3, 10, channels)) * (np.arange(channels) != 2)
+    packed = dataclasses.replace(pack(draw("gaussian", (channels, 30)), "rans"), scales=scales.astype(np.float32))
+    blob = packed.to_bytes()
+    assert blob[11] > 0 and len(blob) == len(dataclasses.replace(packed, scales=np.pi * packed.scales).to_bytes()) - 4 * channels + -(-channels // 4) * 4
+    np.testing.assert_array_equal(native.expand(blob, (30, channels)), packed.expand().T, strict=True)
+
+
 def test_header_reaches_python():
     info = native.open_packed(pack(draw("gaussian", (70, 90)), "rans", 2, 6).to_bytes())
     assert (info.num_channels, info.channel_elements, info.inner_elements, info.panels_per_tile) == (70, 90, 6, 2)
@@ -171,7 +183,7 @@ def test_every_flipped_byte_is_found(codec):
 @pytest.mark.parametrize(
     "position, value, name",
     [(0, ord("X"), "magic"), (4, 1, "version"), (5, 4, "codec"), (6, 6, "value_kind"), (7, 5, "raw_bits"), (9, 17, "num_symbols"),
-     (9, 1, "num_symbols"), (10, 2, "has_escape"), (11, 1, "reserved"), (12, 0, "num_channels"), (16, 0, "channel_elements"),
+     (9, 1, "num_symbols"), (10, 2, "has_escape"), (11, 240, "scale_exponent"), (12, 0, "num_channels"), (16, 0, "channel_elements"),
      (20, 3, "inner_elements"), (20, 0, "inner_elements"), (24, 0, "panels_per_tile"), (24, 4, "panels_per_tile"), (28, 1, "size")],
 )  # fmt: skip
 def test_rules_behind_the_checksums(position, value, name):
