@@ -15,6 +15,7 @@ from tflite_smart.converter.allocate import LayerFacts, Skip, allocate, shares_b
 from tflite_smart.converter.compress import TensorSettings, choose_codec, compress_tensor
 from tflite_smart.converter.encoding import OPERATOR_BYTES
 from tflite_smart.converter.errors import UnpackableWeightError
+from tflite_smart.converter.format import PackedWeight, Quantized
 from tflite_smart.converter.layer_statistics import Factors
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.passes.base import Encoding
@@ -77,13 +78,12 @@ class Candidates:
         finally:
             self._model.release()
 
-    def look_at_inputs(self, made_up: Mapping[str, np.ndarray]) -> Factors:
+    def look_at_inputs(self, made_up: Mapping[str, np.ndarray]) -> None:
         """From now on rounds with what made-up inputs tell of those of the layers; they are not kept from one conversion to the next."""
         weights = [weight for weight, tunable in zip(self.weights, self.tunable) if tunable]
         folder = tempfile.mkdtemp(dir=os.path.dirname(self._path))
         self.factors = layer_statistics.collect(self._source, self._model, weights, made_up, folder, made_up=True)
         self._decisions = [Skip("not yet written")] * len(self.weights)
-        return self.factors
 
     @property
     def num_elements(self) -> int:
@@ -94,9 +94,18 @@ class Candidates:
         """Rate and distortion of a tunable weight."""
         weight, settings = self.weights[index], allocate([weight.info for weight in self.weights], self._config)[index]
         try:
-            return rate_distortion.count(weight.values(), weight.info.axis, settings.channel_exponent, settings.buckets == "midrise")
+            return rate_distortion.count(weight.values(), weight.info.axis, settings, self._factor(weight, settings))
         finally:
             self._model.release()
+
+    def rounded(self, index: int, decision: TensorSettings) -> Quantized | None:
+        """What became of a weight with these settings, if they are those of the last candidate."""
+        packed = self._packed[index]
+        if packed is None or self._decisions[index] != decision:
+            return None
+        with open(self._path, "rb") as file:
+            file.seek(packed.start)
+            return PackedWeight.from_bytes(file.read(packed.size)).quantized()
 
     def dealt(self, budget: float, facts: Sequence[LayerFacts | None] | None = None) -> Candidate:
         """The candidate with this error budget, dealt out as `allocate` does."""
@@ -149,6 +158,9 @@ class Candidates:
             self._packed[index] = _Packed(start, len(blob), real_bytes, error) if blob else None
         self._structure_bytes = size - sum(len(blob) for blob, *_ in results)
 
+    def _factor(self, weight: Weight, settings: TensorSettings) -> np.ndarray | None:
+        return self.factors.of(weight.buffer) if self.factors and settings.taps else None
+
     def _pack(self, index: int, decision: TensorSettings | Skip) -> tuple[bytes, float, float]:
         """Packed bytes, empty where the weight is left alone, how many the real codec would make of them, and the relative error."""
         weight = self.weights[index]
@@ -156,8 +168,7 @@ class Candidates:
         if isinstance(decision, Skip):
             return nothing
         try:
-            factor = self.factors.of(weight.buffer) if self.factors and decision.taps else None
-            result = compress_tensor(weight.values(), weight.info.axis, dataclasses.replace(decision, codecs=("raw",)), factor)
+            result = compress_tensor(weight.values(), weight.info.axis, dataclasses.replace(decision, codecs=("raw",)), self._factor(weight, decision))
         except UnpackableWeightError:
             return nothing
         finally:

@@ -71,7 +71,7 @@ class CompressedTensor:
         return self.quantized.value_kind
 
 
-def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, factor: np.ndarray | None = None, trained: Iterable[Quantized] = ()) -> CompressedTensor:
+def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, factor: np.ndarray | None = None, trained: Iterable[Quantized] = (), rounded: Quantized | None = None) -> CompressedTensor:
     """Compresses one constant tensor.
 
     Args:
@@ -79,6 +79,7 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, fac
         axis: the channel axis.
         settings: see `TensorSettings`. An int8 tensor is stored as it is, whatever they ask for.
         factor: of `feedback.feedback_factor`, from the layer's inputs; None rounds without data.
+        rounded: what these values and settings became before, where that is known; it is not done again.
         trained: what a training handed over of all weights; the one whose values these are, but for the scales, is kept exactly. See `structure`.
 
     Raises:
@@ -92,7 +93,7 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, fac
         if not np.isfinite([matrix.min(), matrix.max()]).all():  # nan wins both; no array of flags
             raise UnpackableWeightError("weights must be finite. Received: inf or nan.")
         handed_over = (structure.with_scales(matrix, candidate) for candidate in trained)
-        quantized = next(filter(None, handed_over), None) or _quantize(matrix, settings, factor)
+        quantized = next(filter(None, handed_over), None) or rounded or _quantize(matrix, settings, factor)
     else:
         raise ValueError(f"weights must be float32 or int8. Received: {values.dtype}.")
     inner = int(np.prod(values.shape[axis + 1 :], dtype=np.int64))
@@ -148,7 +149,7 @@ def _histogram(ids: np.ndarray) -> np.ndarray:
     return np.roll(counts, -MIN_ID)  # from the order 0..127, -128..-1 to -128..127
 
 
-def _entropy(ids: np.ndarray) -> float:
+def entropy(ids: np.ndarray) -> float:
     """Order-0 entropy in bits per id."""
     share = _histogram(ids) / ids.size
     share = share[share > 0]
@@ -169,23 +170,28 @@ def _quantize(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray |
 def _bits(quantized: Quantized) -> float:
     """What it will take, but for the scales: the ids' entropy, codebook or bases."""
     tables = [quantized.codebook, quantized.basis and quantized.basis.values]
-    return _entropy(quantized.ids) * quantized.ids.size + sum(8 * table.nbytes for table in tables if table is not None)
+    return entropy(quantized.ids) * quantized.ids.size + sum(8 * table.nbytes for table in tables if table is not None)
 
 
 def _round(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | None) -> Quantized:
     """Error-bounded buckets."""
-    value_kind = "midrise" if settings.buckets == "midrise" else "uniform"
-    steps = buckets.bucket_steps(matrix, settings.relative_error, settings.channel_exponent)
-    finer = buckets.dependent_steps(matrix, steps) if settings.buckets == "dependent" else None
-    if finer is not None:
-        value_kind, steps = "dependent", finer
-    ids = feedback.round_ids(matrix, steps, _inputs(matrix.shape[1], settings.taps, factor), value_kind)
+    value_kind, steps = grid(matrix, settings)
+    ids = feedback.round_ids(matrix, steps, known_inputs(matrix.shape[1], settings.taps, factor), value_kind)
     if value_kind != "midrise":
         steps = np.where(ids.any(axis=1), steps, np.float32(0))  # channels of nothing need no range in the bytes of the scales
     return Quantized(ids, value_kind, steps)
 
 
-def _inputs(size: int, taps: tuple[int, int] | None, factor: np.ndarray | None) -> feedback.Inputs:
+def grid(matrix: np.ndarray, settings: TensorSettings) -> tuple[str, np.ndarray]:
+    """Value kind and scales of error-bounded buckets."""
+    steps = buckets.bucket_steps(matrix, settings.relative_error, settings.channel_exponent)
+    finer = buckets.dependent_steps(matrix, steps) if settings.buckets == "dependent" else None
+    if finer is not None:
+        return "dependent", finer
+    return "midrise" if settings.buckets == "midrise" else "uniform", steps
+
+
+def known_inputs(size: int, taps: tuple[int, int] | None, factor: np.ndarray | None) -> feedback.Inputs:
     """What is known of the inputs that the `size` weights of a channel meet."""
     if factor is not None:
         return feedback.MeasuredInputs(factor)

@@ -137,9 +137,9 @@ def _write_on_target(job: "Job", fidelity: search.Fidelity) -> _Written:
 
 def _write(job: "Job", fidelity: search.Fidelity) -> _Written:
     model, path = Model.read(job.source), os.path.join(job.folder, "smart.tflite")
-    planned, left_alone = plan(model, dataclasses.replace(job.config, error_budget=fidelity.error_budget), fidelity.factors, fidelity.facts, job.trained)
+    planned, left_alone = plan(model, dataclasses.replace(job.config, error_budget=fidelity.error_budget), fidelity.candidates.factors, fidelity.facts, job.trained)
     with job.clock.phase("encode", len(planned)) as step:
-        encoded = [step(encode_and_release(model, entry)) for entry in planned]
+        encoded = [step(encode_and_release(model, entry, fidelity.candidates.rounded(index, entry.decision))) for index, entry in enumerate(planned)]
     runs_as = _write_checked(model, [entry for entry in encoded if entry.blob], path, job)
     return _Written(path, os.path.getsize(path), encoded, left_alone, runs_as)
 
@@ -175,7 +175,7 @@ def _search(job: "Job", factors: layer_statistics.Factors | None, evaluation_dat
     """The error budget for the recipe's target, from candidates that are written, run and thrown away; the recipe's own where it has no target, or no weight to spend it on."""
     candidates = Candidates(job.source, job.config, factors, os.path.join(job.folder, "candidate.tflite"))
     if not job.config.targets or not any(candidates.tunable):
-        return search.Fidelity(job.config.error_budget, factors=factors)
+        return search.Fidelity(job.config.error_budget, candidates=candidates)
     labelled = accuracy.labelled(evaluation_data) if evaluation_data is not None else None
     searcher = search.Search(job.source, job.config, candidates, job.calibration_data, labelled, job.notebook)
     with job.clock.phase("measure layers", searcher.num_layer_steps) as step:

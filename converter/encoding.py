@@ -55,14 +55,14 @@ def plan(
     return [Planned(weight, decision, factors, trained) for weight, decision in zip(weights, decisions)], left_alone
 
 
-def encode(planned: Planned) -> Encoded:
-    """Packs one weight, unless the plan or its size say otherwise."""
+def encode(planned: Planned, rounded: Quantized | None = None) -> Encoded:
+    """Packs one weight, unless the plan or its size say otherwise. `rounded` as in `compress_tensor`."""
     weight, settings = planned.weight, planned.decision
     if isinstance(settings, Skip):
         return Encoded(weight, skipped=settings.reason)
     try:
         factor = planned.factors.of(weight.buffer) if planned.factors else None
-        result = compress_tensor(weight.values(), weight.info.axis, settings, factor, planned.trained)
+        result = compress_tensor(weight.values(), weight.info.axis, settings, factor, planned.trained, rounded)
     except UnpackableWeightError as error:
         return Encoded(weight, skipped=str(error).rstrip("."))
     size = len(result.blob) + OPERATOR_BYTES * len(weight.sites)
@@ -72,8 +72,8 @@ def encode(planned: Planned) -> Encoded:
     return Encoded(weight, result.blob, result.codec, result.value_kind, result.bits_per_weight, result.max_error, result.relative_error, digest, compute=settings.compute)
 
 
-def encode_and_release(model: Model, planned: Planned) -> Encoded:
+def encode_and_release(model: Model, planned: Planned, rounded: Quantized | None = None) -> Encoded:
     """Encodes one weight and gives the memory of the original's bytes back."""
-    encoded = encode(planned)
+    encoded = encode(planned, rounded)
     model.release()
     return encoded

@@ -198,6 +198,18 @@ def round_ids(weights: np.ndarray, steps: np.ndarray, inputs: Inputs, value_kind
     return ids
 
 
+def output_noise(errors: np.ndarray, inputs: Inputs) -> float:
+    """`e H e^T` summed over the channels' errors `(num_channels, k)`, in the unit of `Inputs.block`."""
+    follow, total = inputs.follow(len(errors)), 0.0
+    for start in range(0, errors.shape[1], _BLOCK):
+        end = min(errors.shape[1], start + _BLOCK)
+        matrix, importance = inputs.block(start, end)
+        part = errors[:, start:end]
+        left_over = part + follow(errors, start, end) + part @ np.triu(matrix, 1)
+        total += float((np.square(left_over, dtype=np.float64) * importance).sum())
+    return total
+
+
 def _round_channels(scaled: np.ndarray, inputs: Inputs, dependent: bool) -> np.ndarray:
     """Ids of some channels, whose weights are given in steps."""
     round_block = _rounder()

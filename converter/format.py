@@ -208,7 +208,10 @@ class PackedWeight:
 
     def expand(self) -> np.ndarray:
         """The weights as a matrix `(num_channels, channel_elements)`: int8 for `integer`, else float32."""
-        return Quantized(self.ids(), self.value_kind, self.scales, self.codebook, self.basis).values()
+        return self.quantized().values()
+
+    def quantized(self) -> Quantized:
+        return Quantized(self.ids(), self.value_kind, self.scales, self.codebook, self.basis)
 
     def _panel_widths(self, tile: int) -> list[int]:
         first = tile * self.panels_per_tile * PANEL

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from ai_edge_litert import interpreter as litert
 
-from tflite_smart.converter import accuracy, activity, budget_search, calibration, layer_statistics, sensitivity, synthetic
+from tflite_smart.converter import accuracy, activity, budget_search, calibration, sensitivity, synthetic
 from tflite_smart.converter.allocate import LayerFacts
 from tflite_smart.converter.candidates import Candidates
 from tflite_smart.converter.errors import InputError, TargetError
@@ -48,7 +48,7 @@ class Fidelity:
     Attributes:
         error_budget: the one to convert with.
         facts: what was found out about the layers, see `sensitivity`; None where they could not be measured.
-        factors: what is known of the layers' inputs.
+        candidates: the last that was written, and what is known of the layers' inputs.
         probe: measures the result, or None where the model could not be run.
         trials: every budget that was tried.
         float_top1: of the original on the labelled data, where there are any.
@@ -57,7 +57,7 @@ class Fidelity:
 
     error_budget: float
     facts: list[LayerFacts | None] | None = None
-    factors: layer_statistics.Factors | None = None
+    candidates: Candidates | None = None
     probe: Probe | None = None
     trials: list[Trial] = dataclasses.field(default_factory=list)
     float_top1: float | None = None
@@ -87,7 +87,7 @@ class Search:
         self._effort = _LARGE if self._large else _USUAL
         self._groups = sensitivity.groups(candidates, self._effort.groups)
         self.num_layer_steps, self.num_budgets = len(self._groups) + 1, self._effort.budgets + (0 if config.target_snr_db else _MORE_BUDGETS)
-        self.result, self._step = Fidelity(config.error_budget, factors=candidates.factors), lambda item: item
+        self.result, self._step = Fidelity(config.error_budget, candidates=candidates), lambda item: item
 
     def look(self, step: Callable = lambda item: item) -> None:
         """Opens the probe and measures the layers. A model that can't be run, or a library that is not there, becomes a note.
@@ -122,7 +122,7 @@ class Search:
     def _look_at_made_up_inputs(self, probe: Probe, details: list[Mapping]) -> None:
         samples = dict(zip(synthetic.RANGES, synthetic.synthetic_inputs(details, self._effort.looked_at, _LOOKED_AT_SEED)))[probe.inputs_name]
         data = {detail["name"]: np.concatenate([sample[index] for sample in samples]) for index, detail in enumerate(details)}
-        self.result.factors = self._candidates.look_at_inputs(data)
+        self._candidates.look_at_inputs(data)
 
     def run(self, step: Callable = lambda item: item) -> Fidelity:
         """Searches for the recipe's target.

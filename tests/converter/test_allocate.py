@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tflite_smart.converter.allocate import LayerFacts, WeightInfo, allocate
+from tflite_smart.converter.compress import TensorSettings
 from tflite_smart.converter.rate_distortion import Curve, count
 from tflite_smart.converter.recipe import SmartConfig, WeightConfig
 
@@ -45,7 +46,7 @@ def test_no_other_mix_of_the_same_bits_has_less_noise():
     weights = [info(n) for n in (2048, 16384, 4096, 65536)]
     # Channels of very different size, so that the curves are not the textbook's.
     values = [rng.laplace(size=(n // 8, 8)) * np.exp(rng.normal(0, spread, (n // 8, 1))) for n, spread in zip((2048, 16384, 4096, 65536), (0, 1, 2, 3))]
-    facts = [LayerFacts(count(v.astype(np.float32), 0, 0.75), s) for v, s in zip(values, (2.0, 0.1, 1.0, 0.01))]
+    facts = [LayerFacts(count(v.astype(np.float32), 0, TensorSettings(channel_exponent=0.75)), s) for v, s in zip(values, (2.0, 0.1, 1.0, 0.01))]
     settings = allocate(weights, SmartConfig(error_budget=0.003), facts)
     best, spent = noise(facts, settings), bits(weights, facts, settings)
     tried = 0
@@ -67,7 +68,7 @@ def test_weights_with_a_fixed_error_and_integers_take_no_share():
 
 def test_curves_of_gaussian_weights_follow_the_law():
     values = np.random.default_rng(SEED).standard_normal((64, 2048)).astype(np.float32)
-    curve = count(values, 0, 0.75)
+    curve = count(values, 0, TensorSettings("dependent", channel_exponent=0.75))
     fine = (curve.asked > 0.015) & (curve.asked < 0.1)  # finer ones meet the 8 bits of an id
     assert np.allclose(curve.noise[fine], curve.asked[fine] ** 2, rtol=0.03)
     # Uniform rounding of a Gaussian: entropy h(x) - log2(step), step = sqrt(12) * error.
@@ -75,11 +76,20 @@ def test_curves_of_gaussian_weights_follow_the_law():
     assert np.all(np.diff(curve.bits) <= 0) and np.all(np.diff(curve.noise) >= 0)
 
 
+def test_steps_wider_than_most_weights_cost_what_feedback_does_with_them():
+    """Feedback keeps the output going: weights are rounded up that plain rounding loses, and where nearly all are 0 every bit bought less."""
+    values = np.random.default_rng(SEED).standard_normal((64, 256)).astype(np.float32)
+    plain, fed_back = (count(values, 0, TensorSettings(taps=taps)) for taps in (None, (1, 1)))
+    fine, coarse = plain.asked < 0.2, plain.asked > 1.5
+    assert np.array_equal(plain.bits[fine], fed_back.bits[fine]) and np.array_equal(plain.noise[fine], fed_back.noise[fine])
+    assert np.all(fed_back.bits[coarse] > 1.5 * plain.bits[coarse]) and np.all(fed_back.noise[coarse] > 1.05 * plain.noise[coarse])
+
+
 def test_faint_channels_stop_costing_bits():
     """Half of the channels 1,000 times fainter: with one absolute step they vanish, and the noise stays below what was asked for."""
     values = np.random.default_rng(SEED).standard_normal((64, 512)).astype(np.float32)
     values[::2] /= 1000
-    curve = count(values, 0, 0.0)
+    curve = count(values, 0, TensorSettings(channel_exponent=0.0))
     at = np.searchsorted(curve.asked, 0.1)
     assert curve.noise[at] < 0.6 * curve.asked[at] ** 2
     assert curve.bits[at] < 0.8 * (0.5 * np.log2(2 * np.pi * np.e / 12) - np.log2(curve.asked[at]))

@@ -49,7 +49,7 @@ def test_dependent_is_a_decibel_better_at_the_bits_of_uniform():
         both = [plain(weights, steps, "uniform"), feedback.round_ids(weights, fine, feedback.IndependentInputs(), "dependent")]
         error = [np.square(scale[:, None] * trellis.plain_values(ids, kind) - weights).mean() for ids, scale, kind in zip(both, (steps, fine), ("uniform", "dependent"))]
         assert 0.96 < error[1] / error[0] < 1.04
-        assert 0.14 < compress._entropy(both[0]) - compress._entropy(both[1]) < 0.21
+        assert 0.14 < compress.entropy(both[0]) - compress.entropy(both[1]) < 0.21
 
 
 def test_dependent_is_left_to_weights_that_gain():
@@ -118,7 +118,7 @@ def test_pruned_weights_stay_pruned_and_cost_their_entropy():
     result = compress.compress_tensor(weights, 0, compress.TensorSettings(buckets="dependent", relative_error=0.1, taps=(3, 3)))
     ids = result.quantized.ids
     assert result.value_kind == "uniform" and not ids[weights.reshape(256, -1) == 0].any()
-    assert 0.5 < compress._entropy(ids) < result.bits_per_weight < 1.06 * compress._entropy(ids) < 1.0
+    assert 0.5 < compress.entropy(ids) < result.bits_per_weight < 1.06 * compress.entropy(ids) < 1.0
 
 
 def test_values_of_dependent_ids_by_hand():
