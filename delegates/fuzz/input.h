@@ -43,6 +43,9 @@ class Input {
   // 0..count-1.
   uint32_t Choose(uint32_t count) { return Take<uint8_t>() % count; }
 
+  // Once in `count` times; never behind the last byte.
+  bool Seldom(uint32_t count) { return Choose(count) == count - 1; }
+
   size_t left() const { return size_; }
   std::vector<uint8_t> Rest() const { return std::vector<uint8_t>(data_, data_ + size_); }
 

@@ -21,12 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "fuzz"
 sys.path.insert(0, str(ROOT))
 
-PROGRAMS = ("header", "tile", "options", "layer")
+PROGRAMS = ("header", "tile", "options", "layer", "segment")
 INTERPRETER = "interpreter"  # delegates/fuzz/interpreter.py: the library under LiteRT in Python
 TARGETS = (*PROGRAMS, INTERPRETER)
 COMPILERS = ("clang++", *(f"clang++-{version}" for version in range(21, 13, -1)))
 INSTALL = "apt-get install clang libclang-rt-14-dev"
-MAX_INPUT_BYTES = {"header": 4096, "tile": 1024, "options": 512, "layer": 512}
+MAX_INPUT_BYTES = {"header": 4096, "tile": 1024, "options": 512, "layer": 512, "segment": 512}
 _ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1"}
 
 

@@ -7,6 +7,7 @@ import base64
 import sys
 from pathlib import Path
 
+import numpy as np
 from flatbuffers import flexbuffers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -27,6 +28,10 @@ FOUND_BY_LAYER = [
     # The address of packed columns in a layer of one row, which packs none.
     "AAECAFFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVEAX2BhYmNkZWZnaGl5t7u5trh6WABaW1xdXl9gYZ6cm4+6eVpbXF1eX2BhYmO3u7m2uHq8vce/wMHCw8TFxsc=",
 ]
+FOUND_BY_SEGMENT = [
+    # The mean of nothing, whose tensor lies nowhere.
+    "AAAAAAAPAQIPAAAAAQIAAAgAAAAAAQAIAD8BAAAAAAA=",
+]
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -34,8 +39,9 @@ def seeds() -> dict[str, list[bytes]]:
     valid = [generate.valid(coding, kind) for coding in generate.CODINGS for kind in VALUE_KINDS]
     errors = [blob for blobs in generate.BREAKS.values() for blob in blobs]
     layers = [bytes(range(op, 200)) for op in range(5)] + [base64.b64decode(text) for text in FOUND_BY_LAYER]
+    graphs = [np.random.default_rng(number).bytes(300) for number in range(40)] + [base64.b64decode(text) for text in FOUND_BY_SEGMENT]
     options = [bytes(flexbuffers.Dumps(value)) for value in OPTIONS]
-    return {"header": valid + errors, "tile": [_tile_input(blob) for blob in valid], "options": options, "layer": layers}
+    return {"header": valid + errors, "tile": [_tile_input(blob) for blob in valid], "options": options, "layer": layers, "segment": graphs}
 
 
 def _tile_input(blob: bytes) -> bytes:

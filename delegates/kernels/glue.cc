@@ -146,6 +146,10 @@ Status RunMeanInParts(Runtime* runtime, const MeanShape& s, float scale, const f
 }  // namespace
 
 Status RunMean(Runtime* runtime, const MeanShape& s, const float* x, float* y) {
+  if (s.reduced == 0) {  // of nothing: x may be null
+    std::fill_n(y, s.outer * s.inner, std::numeric_limits<float>::quiet_NaN());
+    return Status();
+  }
   const float scale = 1.0f / static_cast<float>(s.reduced);
   const bool in_parts = IsMeanInParts(s);
   for (int64_t i = 0; i < s.outer; ++i, x += s.reduced * s.inner, y += s.inner) {
