@@ -53,14 +53,21 @@ Status TileDecoder::Take(uint64_t rows) {
   return Status();
 }
 
-Status TileDecoder::Next(uint64_t rows, int8_t* ids) {
+Status TileDecoder::NextInPlace(uint64_t rows, const int8_t** ids) {
   TFS_RETURN_IF_ERROR(Take(rows));
+  *ids = reinterpret_cast<const int8_t*>(state_.stream);
+  state_.stream += static_cast<size_t>(rows) * kLanes;
+  return Status();
+}
+
+Status TileDecoder::Next(uint64_t rows, int8_t* ids) {
   if (weight_->codec == Codec::kRaw) {  // the last row may read, not use, bytes of the padding
-    const size_t bytes = static_cast<size_t>(rows) * kLanes;
-    std::memcpy(ids, state_.stream, bytes);
-    state_.stream += bytes;
+    const int8_t* from;
+    TFS_RETURN_IF_ERROR(NextInPlace(rows, &from));
+    std::memcpy(ids, from, static_cast<size_t>(rows) * kLanes);
     return Status();
   }
+  TFS_RETURN_IF_ERROR(Take(rows));
   RowDecoder(*ActiveIsa().decode, weight_->codec)(weight_->coding, &state_, static_cast<size_t>(rows), ids);
   return Status();
 }

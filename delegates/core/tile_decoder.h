@@ -20,6 +20,9 @@ class TileDecoder {
   // lanes hold anything. The ids of a damaged tile are wrong but never out of bounds; only Finish() knows.
   Status Next(uint64_t rows, int8_t* ids);
 
+  // Next() of codec `raw` without a copy: where the rows lie.
+  Status NextInPlace(uint64_t rows, const int8_t** ids);
+
   // Next() of several tiles of the same weight at once: faster than one after the other where latency is the limit.
   static Status NextSideBySide(TileDecoder* const* decoders, uint32_t count, uint64_t rows, int8_t* const* ids);
 

@@ -261,7 +261,7 @@ class FullyConnectedOp : public MultiplyOp {
 // --- weights that are not packed
 
 constexpr int64_t kMaxPlainElements = 16384;
-constexpr size_t kMinPlainBytes = 128 << 10;  // of the output
+constexpr size_t kMinPlainBytes = 16 << 10;  // of the output; below, another node costs less than our threads save
 
 class PlainConv2DOp : public Conv2DOp {
  public:
@@ -305,7 +305,7 @@ class PlainConv2DOp : public Conv2DOp {
   std::vector<float> ones_;
 };
 
-// x of 4 dimensions, a small constant weight of 4 and a bias that may be missing; and an output whose memory counts, or the single pixel of a
+// x of 4 dimensions, a small constant weight of 4 and a bias that may be missing; and an output that is worth it, or the single pixel of a
 // squeeze-and-excitation block, in the middle of others.
 bool IsPlain(const tfl::Context& context, const tfl::Node& node) {
   if (node.inputs->size != 2 && node.inputs->size != 3) return false;

@@ -1,7 +1,8 @@
 // Builtin convolutions that the converter left alone because they are small, on the kernels of our own: defined beside those that are
 // packed, in multiply_ops.cc. For the table in glue_ops.cc.
 //
-// They are claimed because a tensor that another node hands over to a segment keeps its memory until the segment ends.
+// They are claimed because a tensor that another node hands over to a segment keeps its memory until the segment ends, and has been written by
+// XNNPACK's threads, not by ours.
 #ifndef TFLITE_SMART_DOORS_PLAIN_OPS_H_
 #define TFLITE_SMART_DOORS_PLAIN_OPS_H_
 

@@ -97,35 +97,43 @@ void PackRows(const ConvLayer& layer, int32_t group, Position position, uint32_t
   }
 }
 
-// Rows of A need no packing where they lie in the input one after the other.
+// Neighbouring output positions, and where the first one's window lies if the rows of A need no packing: all there are in the kernel's tile,
+// whole windows of one line, or pixels that follow each other.
+struct Rows {
+  int64_t m;
+  uint32_t count;
+  const float* in_place;
+};
+
 bool RowsAreInput(const ConvGeometry& g) {
   return g.filter_height == 1 && g.filter_width == 1 && g.stride_height == 1 && g.stride_width == 1 && g.filter_in == g.in_channels;
 }
 
-// k..k+count of the batch's panels at the rows of output positions from `m`.
-void MultiplyRows(const ConvLayer& layer, const Batch& batch, uint32_t k, uint32_t count, int64_t m, uint32_t rows, Scratch* scratch) {
+// k..k+count of the batch's panels at the rows of some output positions.
+void MultiplyRows(const ConvLayer& layer, const Batch& batch, uint32_t k, uint32_t count, const Rows& rows, Scratch* scratch) {
   const ConvGeometry& g = layer.geometry;
   const FloatKernels& kernels = *ActiveIsa().f32;
   const int32_t per_group = g.channels_per_group();
-  // The kernel reads more rows than a last tile has: only packed ones are always there.
-  const bool in_place = rows == kernels.gemm_rows && RowsAreInput(g);
+  const bool in_place = rows.in_place != nullptr;
   GemmTile tile;
-  tile.a = in_place ? layer.x + m * g.in_channels + batch.first_k + k : scratch->rows;
-  tile.a_stride = in_place ? static_cast<size_t>(g.in_channels) : kPackedRowStride;
-  tile.k = count;
+  tile.a = in_place ? rows.in_place : scratch->rows;
+  tile.a_stride = in_place ? static_cast<size_t>(g.stride_width) * static_cast<size_t>(g.in_channels) : kPackedRowStride;
+  if (in_place) tile.lines = static_cast<uint32_t>(g.filter_height);
+  tile.line_stride = static_cast<size_t>(g.in_width) * static_cast<size_t>(g.in_channels);
+  tile.k = count / tile.lines;
   tile.c_stride = static_cast<size_t>(g.out_channels);
-  tile.rows = rows;
+  tile.rows = rows.count;
   tile.accumulate = batch.first_k + k != 0;
   int32_t first = static_cast<int32_t>(batch.first_panel * kLanes);
   Epilogue epilogue = PanelEpilogue(layer, static_cast<uint32_t>(first));
   tile.epilogue = batch.last && k + count == batch.num_k ? &epilogue : nullptr;
   tile.b = scratch->panels + k * static_cast<size_t>(kLanes);
-  tile.c = layer.y + m * g.out_channels + first;
+  tile.c = layer.y + rows.m * g.out_channels + first;
   int32_t packed_group = in_place ? 0 : -1;
   for (uint32_t i = 0; i < batch.num_panels; ++i) {
     const int32_t end = std::min(first + static_cast<int32_t>(kLanes), g.out_channels);
     for (int32_t group = first / per_group; group * per_group < end; ++group) {
-      if (group != packed_group) PackRows(layer, group, Position(g, m), rows, batch.first_k + k, count, scratch->rows);
+      if (group != packed_group) PackRows(layer, group, Position(g, rows.m), rows.count, batch.first_k + k, count, scratch->rows);
       packed_group = group;
       tile.first_column = static_cast<uint32_t>(std::max(group * per_group - first, 0));
       tile.end_column = static_cast<uint32_t>(std::min((group + 1) * per_group, end) - first);
@@ -140,15 +148,56 @@ void MultiplyRows(const ConvLayer& layer, const Batch& batch, uint32_t k, uint32
   }
 }
 
+// Whether enough windows lie whole in a line, and are short enough to be multiplied at once where they are.
+bool HasWindowsInPlace(const ConvLayer& layer) {
+  const ConvGeometry& g = layer.geometry;
+  const WholeWindows whole(g);
+  return g.filter_in == g.in_channels && g.filter_height * g.filter_width > 1 && g.dilation_height == 1 && g.dilation_width == 1 &&
+         layer.weight->channel_elements <= kMaxChunk && whole.end - whole.first >= static_cast<int32_t>(ActiveIsa().f32->gemm_rows);
+}
+
+// How many of `left` rows the kernel can take where they are: a height that it has, so that it reads no others.
+int32_t RowsInPlace(int32_t left) {
+  const int32_t gemm_rows = static_cast<int32_t>(ActiveIsa().f32->gemm_rows);
+  for (const int32_t rows : {gemm_rows, 8, 4}) {
+    if (rows <= left && rows <= gemm_rows) return rows;
+  }
+  return 0;
+}
+
+// One line of the output.
+void MultiplyLine(const ConvLayer& layer, const Batch& batch, int64_t m, Scratch* scratch) {
+  const ConvGeometry& g = layer.geometry;
+  const int32_t gemm_rows = static_cast<int32_t>(ActiveIsa().f32->gemm_rows);
+  const WholeWindows whole(g);
+  const Position line(g, m);
+  const bool inside = line.InputY(g) >= 0 && line.InputY(g) + g.filter_height <= g.in_height;
+  for (int32_t x = 0, count; x < g.out_width; x += count) {
+    count = inside && x >= whole.first ? RowsInPlace(whole.end - x) : 0;
+    const bool in_place = count != 0;
+    if (!in_place) count = std::min(gemm_rows, inside && x < whole.first ? whole.first - x : g.out_width - x);
+    const int64_t pixel = static_cast<int64_t>(line.InputY(g)) * g.in_width + x * g.stride_width - g.pad_left;
+    const float* window = in_place ? line.Image(g, layer.x) + pixel * g.in_channels : nullptr;
+    MultiplyRows(layer, batch, 0, batch.num_k, {m + x, static_cast<uint32_t>(count), window}, scratch);
+  }
+}
+
 void MultiplyGemm(const void* context, const Batch& batch, Scratch* scratch) {
   const ConvLayer& layer = *static_cast<const ConvLayer*>(context);
+  const ConvGeometry& g = layer.geometry;
+  if (HasWindowsInPlace(layer) && batch.num_k == layer.weight->channel_elements) {
+    for (int64_t m = batch.begin_position; m < batch.end_position; m += g.out_width) MultiplyLine(layer, batch, m, scratch);
+    return;
+  }
   const uint32_t gemm_rows = ActiveIsa().f32->gemm_rows;
   const uint32_t chunks = (batch.num_k + kMaxChunk - 1) / kMaxChunk;
   const uint32_t chunk = (batch.num_k + chunks - 1) / chunks;
   for (int64_t m = batch.begin_position; m < batch.end_position; m += gemm_rows) {
     const uint32_t rows = static_cast<uint32_t>(std::min<int64_t>(gemm_rows, batch.end_position - m));
+    // The kernel reads more rows than a last tile has: only packed ones are always there.
+    const float* in_place = rows == gemm_rows && RowsAreInput(g) ? layer.x + m * g.in_channels + batch.first_k : nullptr;
     for (uint32_t k = 0; k < batch.num_k; k += chunk) {
-      MultiplyRows(layer, batch, k, std::min(chunk, batch.num_k - k), m, rows, scratch);
+      MultiplyRows(layer, batch, k, std::min(chunk, batch.num_k - k), {m, rows, in_place == nullptr ? nullptr : in_place + k}, scratch);
     }
   }
 }
@@ -200,8 +249,8 @@ Status RunConv2D(Runtime* runtime, const ConvLayer& layer) {
   if (IsDepthwise(layer.geometry)) return RunConv2DDepthwise(runtime, layer);
   if (IsWinograd(layer)) return RunConv2DWinograd(runtime, layer);
   if (MaxGroupsPerPanel(layer.geometry) > kMaxGemmGroups) return RunConv2DLanes(runtime, layer);
-  const Schedule schedule = MakeSchedule(*layer.weight, layer.geometry.positions(), runtime->threads.num_threads(), kMaxPiece,
-                                         ActiveIsa().f32->gemm_rows);
+  const uint32_t step = HasWindowsInPlace(layer) ? static_cast<uint32_t>(layer.geometry.out_width) : ActiveIsa().f32->gemm_rows;
+  const Schedule schedule = MakeSchedule(*layer.weight, layer.geometry.positions(), runtime->threads.num_threads(), kMaxPiece, step);
   return RunSchedule(runtime, *layer.weight, schedule, MultiplyGemm, &layer);
 }
 

@@ -2,8 +2,6 @@
 //
 // A line of the output is cut where the border of the image cuts the windows differently: a few positions on the left and on the right
 // alone, all between them at once.
-#include <algorithm>
-
 #include "kernels/conv2d_parts.h"
 #include "kernels/isa.h"
 #include "kernels/panel_schedule.h"
@@ -45,13 +43,9 @@ void RunPositions(const ConvLayer& layer, const Inside& rows, const Position& at
 void RunLine(const ConvLayer& layer, Position at, int32_t end_x, DepthwiseLine* line) {
   const ConvGeometry& g = layer.geometry;
   const Inside rows(at.InputY(g), g.filter_height, g.dilation_height, g.in_height);
-  const int32_t reach = (g.filter_width - 1) * g.dilation_width;
-  // The first position whose whole window lies right of the left border, and the first whose window crosses the right one.
-  const int32_t first_whole = (g.pad_left + g.stride_width - 1) / g.stride_width;
-  const int32_t last_x0 = g.in_width - 1 - reach + g.pad_left;
-  const int32_t end_whole = last_x0 < 0 ? 0 : last_x0 / g.stride_width + 1;
+  const WholeWindows whole(g);
   while (at.x < end_x) {
-    const int32_t count = at.x >= first_whole && at.x < end_whole ? std::min(end_x, end_whole) - at.x : 1;
+    const int32_t count = at.x >= whole.first && at.x < whole.end ? std::min(end_x, whole.end) - at.x : 1;
     RunPositions(layer, rows, at, static_cast<uint32_t>(count), line);
     at.x += count;
   }
@@ -99,7 +93,9 @@ bool IsDepthwise(const ConvGeometry& g) {
 }
 
 Status RunConv2DDepthwise(Runtime* runtime, const ConvLayer& layer) {
-  const Schedule schedule = MakeSchedule(*layer.weight, layer.geometry.positions(), runtime->threads.num_threads(), kMaxPiece, 1);
+  // Cut where the layers before and behind are, which run on the GEMM.
+  const Schedule schedule = MakeSchedule(*layer.weight, layer.geometry.positions(), runtime->threads.num_threads(), kMaxPiece,
+                                         ActiveIsa().f32->gemm_rows);
   return RunSchedule(runtime, *layer.weight, schedule, MultiplyDepthwise, &layer);
 }
 

@@ -2,6 +2,8 @@
 #ifndef TFLITE_SMART_KERNELS_CONV2D_PARTS_H_
 #define TFLITE_SMART_KERNELS_CONV2D_PARTS_H_
 
+#include <algorithm>
+
 #include "kernels/conv2d.h"
 #include "kernels/float_kernels.h"
 
@@ -29,6 +31,16 @@ struct Position {
   }
   int32_t InputY(const ConvGeometry& g) const { return y * g.stride_height - g.pad_top; }
   int32_t InputX(const ConvGeometry& g) const { return x * g.stride_width - g.pad_left; }
+};
+
+// The positions of a line of the output whose windows cross neither the left nor the right border: first <= x < end.
+struct WholeWindows {
+  int32_t first, end;
+
+  explicit WholeWindows(const ConvGeometry& g) : first((g.pad_left + g.stride_width - 1) / g.stride_width), end(0) {
+    const int32_t last_x = g.in_width - 1 - (g.filter_width - 1) * g.dilation_width + g.pad_left;
+    if (last_x >= 0) end = std::min(g.out_width, last_x / g.stride_width + 1);
+  }
 };
 
 // Of the panel that begins at output channel `first_channel`.

@@ -1,6 +1,7 @@
 // One output position: a fully connected layer for one row, or a 1x1 convolution of one pixel. Every weight is used once, so decoding is all
 // that counts: ids go from the decoder straight into the dot product, never as floats through memory.
 #include <algorithm>
+#include <limits>
 
 #include "kernels/conv2d_parts.h"
 #include "kernels/isa.h"
@@ -12,27 +13,29 @@ namespace {
 // Below this many weights another thread costs more than it brings: those that must be decoded take three times as long.
 constexpr uint64_t kMinThreadedWeights = 100000, kMinDecodedWeights = 30000;
 
-void StorePanel(const ConvLayer& layer, uint32_t panel, const float* sums) {
+void StorePanel(const ConvLayer& layer, uint32_t panel, float* sums) {
   const uint32_t first = panel * kLanes, width = layer.weight->panel_width(panel);
   const Epilogue e = PanelEpilogue(layer, first);
-  for (uint32_t j = 0; j < width; ++j) {
-    const float y = e.scale[j] * sums[j] + e.bias[j];
-    layer.y[first + j] = y < e.min ? e.min : y > e.max ? e.max : y;
-  }
+  const auto run = ActiveIsa().f32->binary;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  run(Binary::kMul, {sums, e.scale, false, width, -kInfinity, kInfinity, sums});
+  run(Binary::kAdd, {sums, e.bias, false, width, e.min, e.max, layer.y + first});
 }
 
 // Panel `p` of each of `tiles` tiles.
 Status MultiplyPanels(const ConvLayer& layer, PanelReader* readers, uint32_t tile, uint32_t tiles, uint32_t p, Scratch* scratch) {
-  constexpr uint32_t kPiece = 128;  // keeps the ids of all tiles in the first-level cache
   const PackedWeight& weight = *layer.weight;
+  // Keeps the ids of all tiles in the first-level cache.
+  const uint32_t max_piece = weight.codec == Codec::kRaw ? kMaxChunk : 128;
   const float offset = IdOffset(weight);
   int8_t* const ids[kMaxSideBySide] = {scratch->ids[0], scratch->ids[1], scratch->ids[2], scratch->ids[3]};
   PanelReader* const together[kMaxSideBySide] = {&readers[0], &readers[1], &readers[2], &readers[3]};
   float sums[kMaxSideBySide][kLanes] = {};
-  for (uint32_t k = 0; k < weight.channel_elements; k += kPiece) {
-    const uint32_t count = std::min(kPiece, weight.channel_elements - k);
-    TFS_RETURN_IF_ERROR(PanelReader::ReadIdsSideBySide(together, tiles, count, ids));
-    for (uint32_t i = 0; i < tiles; ++i) ActiveIsa().f32->multiply_ids(ids[i], layer.x + k, count, offset, sums[i]);
+  for (uint32_t k = 0; k < weight.channel_elements; k += max_piece) {
+    const uint32_t count = std::min(max_piece, weight.channel_elements - k);
+    const int8_t* at[kMaxSideBySide];
+    TFS_RETURN_IF_ERROR(PanelReader::ReadIdsSideBySide(together, tiles, count, ids, at));
+    for (uint32_t i = 0; i < tiles; ++i) ActiveIsa().f32->multiply_ids(at[i], layer.x + k, count, offset, sums[i]);
   }
   for (uint32_t i = 0; i < tiles; ++i) StorePanel(layer, weight.first_panel(tile + i) + p, sums[i]);
   return Status();

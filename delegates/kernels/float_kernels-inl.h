@@ -167,31 +167,35 @@ TFS_UNROLL
   for (uint32_t r = 0; r < t.rows; ++r) {  // what is written at the end should be there by then
     for (int v = 0; v < kVecs * kLanes; v += kCacheLine) __builtin_prefetch(t.c + r * t.c_stride + column + v, 1);
   }
-  size_t k = 0;
-  for (; k + kSplit <= t.k; k += kSplit) {
+  for (uint32_t line = 0; line < t.lines; ++line) {
+    size_t k = 0;
+    for (; k + kSplit <= t.k; k += kSplit) {
 TFS_UNROLL
-    for (int s = 0; s < kSplit; ++s) {
-      Vec w[kVecs];
+      for (int s = 0; s < kSplit; ++s) {
+        Vec w[kVecs];
 TFS_UNROLL
-      for (int v = 0; v < kVecs; ++v) w[v] = Vec::Load(b + v * kLanes);
+        for (int v = 0; v < kVecs; ++v) w[v] = Vec::Load(b + v * kLanes);
+TFS_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          const Vec x = Vec::Set(a[r / 3][(r % 3) * stride + k + s]);
+TFS_UNROLL
+          for (int v = 0; v < kVecs; ++v) sum[s][r][v] = MulAdd(x, w[v], sum[s][r][v]);
+        }
+        b += kPanel;
+      }
+    }
+    for (; kSplit > 1 && k < t.k; ++k) {
 TFS_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        const Vec x = Vec::Set(a[r / 3][(r % 3) * stride + k + s]);
 TFS_UNROLL
-        for (int v = 0; v < kVecs; ++v) sum[s][r][v] = MulAdd(x, w[v], sum[s][r][v]);
+        for (int v = 0; v < kVecs; ++v) {
+          sum[0][r][v] = MulAdd(Vec::Set(a[r / 3][(r % 3) * stride + k]), Vec::Load(b + v * kLanes), sum[0][r][v]);
+        }
       }
       b += kPanel;
     }
-  }
-  for (; kSplit > 1 && k < t.k; ++k) {
 TFS_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-TFS_UNROLL
-      for (int v = 0; v < kVecs; ++v) {
-        sum[0][r][v] = MulAdd(Vec::Set(a[r / 3][(r % 3) * stride + k]), Vec::Load(b + v * kLanes), sum[0][r][v]);
-      }
-    }
-    b += kPanel;
+    for (int i = 0; i < (kRows + 2) / 3; ++i) a[i] += t.line_stride;
   }
 TFS_UNROLL
   for (int s = 1; s < kSplit; ++s) {

@@ -28,12 +28,14 @@ struct Epilogue {
   float max;
 };
 
-// c[rows][32] (+)= a[rows][k] * b[k][32], for columns first_column <= j < end_column.
+// c[rows][32] (+)= a[rows][k] * b[k][32], for columns first_column <= j < end_column. Rows of a may be windows of an image: `lines` runs of k.
 struct GemmTile {
   const float* a;            // the rows up to the next height that the kernel has, at most gemm_rows, are read too
   size_t a_stride;
-  const float* b;
-  size_t k;                  // 1..kMaxChunk
+  const float* b;            // [lines][k][32]
+  size_t k;                  // lines * k: 1..kMaxChunk
+  uint32_t lines = 1;
+  size_t line_stride = 0;    // from one line of a row to the next
   float* c;                  // column 0 of the panel
   size_t c_stride;
   uint32_t rows;             // 1..gemm_rows

@@ -10,12 +10,16 @@ namespace {
 constexpr float kMidriseOffset = 0.5f;
 static_assert(kGroupLimit == kMaxGroup && kCoefficientLimit == kMaxCoefficient, "");
 
-// A narrow panel's ids come `width` apart. From the last to the first they move to 32 apart, inside the same memory.
+// A narrow panel's ids come `width` apart. From the last to the first they move to 32 apart, inside the same memory: 32 at a time, those that
+// belong to later rows being cut off.
 void Spread(uint32_t count, uint32_t width, int8_t* ids) {
+  int8_t mask[kLanes] = {};
+  std::memset(mask, -1, width);
   for (uint32_t k = count; k-- > 0;) {
-    int8_t* row = ids + static_cast<size_t>(k) * kLanes;
-    std::memmove(row, ids + static_cast<size_t>(k) * width, width);
-    std::memset(row + width, 0, kLanes - width);
+    int8_t row[kLanes];
+    std::memcpy(row, ids + static_cast<size_t>(k) * width, kLanes);
+    for (uint32_t j = 0; j < kLanes; ++j) row[j] &= mask[j];
+    std::memcpy(ids + static_cast<size_t>(k) * kLanes, row, kLanes);
   }
 }
 
@@ -129,7 +133,7 @@ Status PanelReader::Read(uint32_t count, int8_t* ids, float* values) {
   return Status();
 }
 
-Status PanelReader::ReadIdsSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids) {
+Status PanelReader::ReadIdsSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids, const int8_t** at) {
   TileDecoder* decoders[kMaxSideBySide] = {};
   bool whole = true;
   for (uint32_t i = 0; i < num_readers; ++i) {
@@ -137,9 +141,16 @@ Status PanelReader::ReadIdsSideBySide(PanelReader* const* readers, uint32_t num_
     decoders[i] = &readers[i]->decoder_;
     whole &= readers[i]->weight_->panel_width(readers[i]->panel_) == kLanes;
   }
-  if (whole) TFS_RETURN_IF_ERROR(TileDecoder::NextSideBySide(decoders, num_readers, count, ids));
+  const PackedWeight& weight = *readers[0]->weight_;
+  const bool in_place = at != nullptr && whole && weight.codec == Codec::kRaw && weight.value_kind != ValueKind::kDependent;
+  if (whole && !in_place) TFS_RETURN_IF_ERROR(TileDecoder::NextSideBySide(decoders, num_readers, count, ids));
   for (uint32_t i = 0; i < num_readers; ++i) {
-    if (whole) readers[i]->ToValues(count, ids[i]);
+    if (at != nullptr) at[i] = ids[i];
+    if (in_place) {
+      TFS_RETURN_IF_ERROR(decoders[i]->NextInPlace(count, &at[i]));
+    } else if (whole) {
+      readers[i]->ToValues(count, ids[i]);
+    }
     TFS_RETURN_IF_ERROR(whole ? readers[i]->EndPiece(count) : readers[i]->ReadIds(count, ids[i]));
   }
   return Status();
@@ -159,8 +170,9 @@ Status PanelReader::ReadSideBySide(PanelReader* const* readers, uint32_t num_rea
   }
   for (uint32_t done = 0; done < count; done += kPiece) {
     const uint32_t piece = count - done < kPiece ? count - done : kPiece;
-    TFS_RETURN_IF_ERROR(ReadIdsSideBySide(readers, num_readers, piece, ids));
-    for (uint32_t i = 0; i < num_readers; ++i) readers[i]->ToFloats(ids[i], piece, values + i * step + static_cast<size_t>(done) * kLanes);
+    const int8_t* at[kMaxSideBySide];
+    TFS_RETURN_IF_ERROR(ReadIdsSideBySide(readers, num_readers, piece, ids, at));
+    for (uint32_t i = 0; i < num_readers; ++i) readers[i]->ToFloats(at[i], piece, values + i * step + static_cast<size_t>(done) * kLanes);
   }
   for (uint32_t i = 0; i < num_readers; ++i) readers[i]->MixGroups(panels[i], first_k, count, values + i * step);
   return Status();

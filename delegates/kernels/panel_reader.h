@@ -30,8 +30,9 @@ class PanelReader {
   Status ReadIds(uint32_t count, int8_t* ids);
 
   // ReadIds() and Read() of up to kMaxSideBySide readers that stand at the same k of different tiles of one weight: the decoder is faster
-  // with several. Reader i's values go to values + i * step.
-  static Status ReadIdsSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids);
+  // with several. Reader i's values go to values + i * step; its ids to ids[i], or they are left where they are if the weight holds them
+  // as they are and `at` is not null: at[i] says where.
+  static Status ReadIdsSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids, const int8_t** at = nullptr);
   static Status ReadSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids, float* values, size_t step);
 
  private:

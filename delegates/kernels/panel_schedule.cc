@@ -8,12 +8,16 @@ namespace {
 constexpr uint32_t kMaxLockstep = 8;
 static_assert(kMaxLockstep % kMaxSideBySide == 0 && kMaxSideBySide == 4, "the arrays of pointers below");
 
-// Below this many multiplications waking a thread costs more than it brings.
-constexpr uint64_t kMinThreadedWork = 200000;
+// Below this many multiplications another thread costs more than it brings. Few: neighbouring layers that are shared out alike read what their own
+// thread has written.
+constexpr uint64_t kMinThreadedWork = 30000;
 
 // Decoding an id costs about as much as multiplying it at 7 positions. So a tile that is decoded again for another cut of the positions
 // should meet several times as many of them in each ...
 constexpr int64_t kMinPositions = 24;
+
+// ... or fewer if there is nothing to decode, ...
+constexpr int64_t kMinPositionsRaw = 12;
 
 // ... and many times as many in cuts beyond one a thread, which only even out what threads are delayed by.
 constexpr int64_t kMinSparePositions = 192;
@@ -46,9 +50,10 @@ Schedule MakeSchedule(const PackedWeight& weight, int64_t positions, int num_thr
 
   const uint64_t work = weight.num_elements() * static_cast<uint64_t>(positions);
   const uint32_t threads = work < kMinThreadedWork ? 1 : static_cast<uint32_t>(num_threads);
+  const int64_t min_positions = weight.codec == Codec::kRaw ? kMinPositionsRaw : kMinPositions;
   int64_t cuts = threads;
   if (positions >= 2 * cuts * kMinSparePositions) cuts *= 2;
-  s.positions = Cuts::Make(positions, position_step, std::min(cuts, positions / kMinPositions));
+  s.positions = Cuts::Make(positions, position_step, std::min(cuts, positions / min_positions));
   const bool enough = s.positions.parts >= static_cast<int64_t>(threads);
   s.tiles_per_task = enough ? s.batch_tiles : std::min(s.batch_tiles, CeilDiv(weight.num_tiles, threads));
   s.tile_tasks = CeilDiv(weight.num_tiles, s.tiles_per_task);

@@ -7,7 +7,7 @@ from tests.delegates import models
 from tests.delegates.running import run
 from tests.delegates.test_kernels import check_conv, check_depthwise, check_fully_connected
 
-# --- Winograd: 3x3, stride 1, 16 to 512 channels; pieces of 64 channels, pairs of panels, blocks of 12 tiles of 2x2 outputs.
+# --- Winograd: 3x3, stride 1, 17 to 512 channels; pieces of 64 channels, pairs of panels, blocks of 12 tiles of 2x2 outputs.
 
 
 @pytest.mark.parametrize("channels", [15, 16, 17, 63, 64, 65, 130])
@@ -54,6 +54,29 @@ def test_threads_do_not_change_a_depthwise_bit(rng, height):
     x = rng.normal(size=(1, height, 11, 200)).astype(np.float32)
     content = models.conv_model(x.shape, weight, (3, 3), depth_multiplier=1)
     np.testing.assert_array_equal(run(content, x, num_threads=3), run(content, x, num_threads=1))
+
+
+# --- Windows that are multiplied where they lie: at most 288 weights a channel; lines of whole windows in 12, 6 or 4, in 8 or 4 and the rest.
+
+
+@pytest.mark.parametrize("filter_size, channels, stride", [((3, 3), 3, 1), ((3, 3), 16, 1), ((3, 3), 32, 2), ((5, 2), 7, 1), ((1, 4), 9, 2), ((7, 7), 3, 2)])
+@pytest.mark.parametrize("padding, width", [("SAME", 46), ("SAME", 25), ("VALID", 31), ("VALID", 40)])
+def test_windows_in_place(rng, isa, filter_size, channels, stride, padding, width):
+    check_conv(rng, (2, 9, width, channels), (40, *filter_size, channels), stride=(1, stride), padding=padding, activation="RELU")
+
+
+@pytest.mark.parametrize("codec, panels_per_tile", [("raw", 1), ("rans", 3), ("bitpack", 2)])
+def test_windows_in_place_of_many_panels(rng, isa, codec, panels_per_tile):
+    weight = models.random_weight(rng, (90, 3, 3, 32), 0, codec=codec, panels_per_tile=panels_per_tile)
+    check_conv(rng, (1, 12, 44, 32), (90, 3, 3, 32), weight=weight, stride=(2, 2))
+
+
+@pytest.mark.parametrize("num_threads", [2, 3, 8])
+def test_threads_do_not_change_a_bit_of_windows_in_place(rng, num_threads):
+    weight = models.random_weight(rng, (40, 3, 3, 3), 0)
+    x = rng.normal(size=(2, 31, 45, 3)).astype(np.float32)
+    content = models.conv_model(x.shape, weight, (3, 3, 3))
+    np.testing.assert_array_equal(run(content, x, num_threads=num_threads), run(content, x, num_threads=1))
 
 
 # --- Depthwise: windows of 3 and 5 columns with stride 1 and 2, others; blocks of 8, 4 and 1 positions; channels in vectors and parts of them.
