@@ -51,7 +51,7 @@ std::vector<uint8_t> MakeValid(Input* input) {
   if (plain) h[field::kBase] = 0;
   h[field::kNumSymbols] = static_cast<uint8_t>(rans ? 2 + h[field::kNumSymbols] % 15 : 0);
   h[field::kHasEscape] = static_cast<uint8_t>(!plain && (rans || h[field::kRawBits] > 0) && h[field::kHasEscape] % 2);
-  h[field::kReserved] = 0;
+  h[field::kScaleExponent] = 0;  // integers have no scales
   const uint32_t n = 1 + Load32(h + field::kNumChannels) % kMaxChannels, k = 1 + Load32(h + field::kChannelElements) % kMaxElements;
   const uint32_t panels = (n + kLanes - 1) / kLanes, per_tile = 1 + Load32(h + field::kPanelsPerTile) % panels;
   Store32(n, h + field::kNumChannels);
@@ -127,7 +127,7 @@ void CheckTile(const PackedWeight& weight, uint32_t tile, uint32_t count, uint32
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input(data, size);
-  const uint8_t way = size > field::kReserved ? data[field::kReserved] : 0;  // how to decode, which no header says
+  const uint8_t way = size > field::kScaleExponent ? data[field::kScaleExponent] : 0;  // how to decode, which no header says
   const Exact<uint8_t> blob(MakeValid(&input));
   PackedWeight weight;
   const Status status = Open(blob.data(), blob.size(), &weight);
