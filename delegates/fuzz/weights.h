@@ -44,6 +44,10 @@ inline std::vector<uint8_t> MakeWeight(Input* input, const WeightKind& kind) {
 
   const uint32_t damage = input->Choose(8) == 0 ? input->Take<uint16_t>() : 0;
   uint32_t noise = input->Take<uint32_t>() | 1;
+  uint32_t scale_bits;
+  std::memcpy(&scale_bits, &kind.scale, sizeof(scale_bits));
+  const bool has_scales = kind.value_kind != static_cast<uint8_t>(ValueKind::kInteger);
+  if (has_scales && (noise >> 9 & 1)) h[field::kScaleExponent] = static_cast<uint8_t>(scale_bits >> 23);  // a byte each
   std::vector<uint8_t> index(4), payload;
   for (uint32_t tile = 0; tile * per_tile < panels; ++tile) {
     const uint32_t channels = std::min(n - tile * per_tile * kLanes, per_tile * kLanes);
@@ -81,7 +85,8 @@ inline std::vector<uint8_t> MakeWeight(Input* input, const WeightKind& kind) {
     Store32(group_stride, blob.data() + blob.size() - 8);
     Store32(slice_groups, blob.data() + blob.size() - 4);
   }
-  if (kind.value_kind != static_cast<uint8_t>(ValueKind::kInteger)) floats(n, kind.scale, kind.scale / 2);
+  if (has_scales && h[field::kScaleExponent] == 0) floats(n, kind.scale, kind.scale / 2);
+  for (uint32_t i = 0; h[field::kScaleExponent] != 0 && i < (n + 3) / 4 * 4; ++i) blob.push_back(static_cast<uint8_t>(3 * (i % 13)));
   blob.insert(blob.end(), index.begin(), index.end());
   const uint32_t basis_bytes = smartdeal ? (groups + slice_groups - 1) / slice_groups * group_size * group_size * n : 0;
   for (uint32_t i = 0; i < basis_bytes; ++i) blob.push_back(static_cast<uint8_t>(i * noise >> 16) % 5);
