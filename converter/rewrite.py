@@ -11,7 +11,7 @@ from tflite_smart import __version__
 from tflite_smart.converter import control_dependencies, slim
 from tflite_smart.converter.format import VERSION as FORMAT_VERSION
 from tflite_smart.converter.model_editor import Model
-from tflite_smart.converter.passes import FUSED, dequantize, expand
+from tflite_smart.converter.passes import FUSED, dequantize, expand, reshape
 from tflite_smart.converter.passes.base import OP_PREFIX, Encoding
 from tflite_smart.converter.selection import Weight, is_fused
 
@@ -26,6 +26,8 @@ def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], reci
         return {}
     slim.drop_ballast(model)
     before = control_dependencies.operator_order(model)
+    for subgraph in model.schema.subgraphs:
+        reshape.apply(model, subgraph)
     runs_as = {weight.buffer: _rewrite_weight(model, weight, blob, encoding) for weight, blob, encoding in packed}
     control_dependencies.renumber(model, before)
     model.drop_unused_codes()
