@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="Keras and a backend are needed to train")
 
 from tests import cifar
-from tests.bench import train_cifar
+from tests.bench import cifar_training, train_cifar
 
 
 def test_two_rows(tmp_path, monkeypatch, capsys):
@@ -25,6 +25,22 @@ def test_two_rows(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "resnet8: compressed, then trained" in printed and "resnet8: float, as long" not in printed  # only the row whose result is missing runs
     assert json.loads((tmp_path / "resnet8" / "compressed_then_trained.json").read_text())["file_bytes"] == results["compressed_then_trained"]["file_bytes"]
+
+
+def test_distillation(rng):
+    """At temperature 1 the cross-entropy of mixed labels; at any, no gradient where a network answers as its teacher and the truth is what both say."""
+    import tensorflow as tf
+
+    true, answers = np.eye(10, dtype=np.float32)[rng.integers(0, 10, 6)], rng.dirichlet(np.ones(10), 6).astype(np.float32)
+    scores = rng.normal(size=(6, 10)).astype(np.float32)
+    mixed = cifar_training.TEACHER_SHARE * answers + (1 - cifar_training.TEACHER_SHARE) * true
+    expected = tf.nn.softmax_cross_entropy_with_logits(mixed, scores).numpy().mean()
+    np.testing.assert_allclose(cifar_training.Distillation(1.0)(np.stack([true, answers], axis=1), scores), expected, rtol=1e-5)
+    same = tf.Variable(np.log(answers))
+    for temperature in (1.0, 4.0):
+        with tf.GradientTape() as tape:
+            loss = cifar_training.Distillation(temperature)(np.stack([answers, answers], axis=1), same)
+        assert np.abs(tape.gradient(loss, same)).max() < 1e-6
 
 
 def _is_done(model, steps: int) -> None:

@@ -1,5 +1,6 @@
 """One training of train_cifar.py: batches that are the same whenever they are asked for, labels softened by a teacher, a cycle of the learning rate, a checkpoint that training goes on from."""
 
+import functools
 import os
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests import cifar
 SEED = 7
 BATCH = 128
 MOMENTUM, DECAY = 0.9, 5e-4
-TEACHER_SHARE = 0.7  # of the label that a row learns; the rest is the true class
+TEACHER_SHARE = 0.7  # of the loss of a row; the rest is for the true classes
 CHECKPOINT_SECONDS = 60
 
 
@@ -73,18 +74,46 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "steps": self.steps}
 
 
-def compile_for(model, peak: float, steps: int) -> None:
-    """The optimizer and loss of all trainings: labels are probabilities."""
+@keras.saving.register_keras_serializable(package="tests")
+class Distillation(keras.losses.Loss):
+    """`TEACHER_SHARE` of the cross-entropy with a teacher's answers, the rest with the true classes. Labels are `(batch, 2, classes)`: the true ones and the teacher's, probabilities.
+
+    At a temperature T both networks' scores are divided by T, and the teacher's part counts T^2 times, which leaves its gradients as large: the less likely classes then say more about
+    what the teacher knows. Source: Hinton et al., arXiv:1503.02531, section 2.
+    """
+
+    def __init__(self, temperature: float, name: str = "distillation"):
+        super().__init__(name=name)
+        self.temperature = temperature
+
+    def call(self, y_true, y_pred):
+        cross_entropy = functools.partial(keras.ops.categorical_crossentropy, from_logits=True)
+        softened = keras.ops.softmax(keras.ops.log(keras.ops.maximum(y_true[:, 1], 1e-30)) / self.temperature)
+        of_teacher = self.temperature**2 * cross_entropy(softened, y_pred / self.temperature)
+        return TEACHER_SHARE * of_teacher + (1 - TEACHER_SHARE) * cross_entropy(y_true[:, 0], y_pred)
+
+    def get_config(self):
+        return {"temperature": self.temperature, "name": self.name}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def top1(y_true, y_pred):
+    """1 where the true class got the highest score; labels as `Distillation` has them."""
+    return keras.ops.cast(keras.ops.argmax(y_true[:, 0], -1) == keras.ops.argmax(y_pred, -1), "float32")
+
+
+def compile_for(model, peak: float, steps: int, temperature: float = 1.0) -> None:
+    """The optimizer and loss of all trainings."""
     optimizer = keras.optimizers.SGD(OneCycle(peak, steps), MOMENTUM, nesterov=True, weight_decay=DECAY)
     optimizer.exclude_from_weight_decay(var_names=["coefficients", "centroids", "basis"])
-    model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"], jit_compile=False)
+    model.compile(optimizer, Distillation(temperature), metrics=[top1], jit_compile=False)
 
 
 def train(model, batches: Batches, answers: np.ndarray | None, steps: int, checkpoint: Path) -> None:
     """Trains a compiled model up to step `steps` of its optimizer.
 
     Args:
-        answers: see `Batches.answers`; None learns the true classes alone.
+        answers: see `Batches.answers`; None learns the true classes alone, at temperature 1.
         checkpoint: `.keras` file, written now and then and at the end.
     """
     saved = start = time.monotonic()
@@ -92,9 +121,7 @@ def train(model, batches: Batches, answers: np.ndarray | None, steps: int, check
     for number in range(first, steps):
         x, labels = batches(number)
         wanted = np.eye(10, dtype=np.float32)[labels]
-        if answers is not None:
-            wanted = TEACHER_SHARE * answers[number] + (1 - TEACHER_SHARE) * wanted
-        loss, accuracy = model.train_on_batch(x, wanted)
+        loss, accuracy = model.train_on_batch(x, np.stack([wanted, wanted if answers is None else answers[number]], axis=1))
         if number + 1 == steps or time.monotonic() - saved > CHECKPOINT_SECONDS:
             save(model, checkpoint)
             saved = time.monotonic()

@@ -38,6 +38,7 @@ from tflite_smart.runner import Runner  # noqa: E402
 
 PRUNING_SHARE, PRUNING_FREQUENCY = 0.5, 10  # the sparsity rises over this share of the steps
 CALIBRATION_IMAGES = 512
+FINE_ERROR = 0.05
 AS_TRAINED = ts.SmartConfig("as trained", min_weight_elements=256)  # all weights lie on grids or are Ce B: nothing is left to search
 
 
@@ -47,16 +48,18 @@ class Row:
 
     Attributes:
         recipe: function of the network that gives the recipe of `smart_wrap`; None trains as it is.
-        convert: recipe of `ts.convert`, or None: plain .tflite.
-        rate: times the network's learning rate.
+        convert: recipe of `ts.convert`, or function of the network that gives it, or None: plain .tflite.
+        rate: times `Network.row_rate`.
         trains: False only converts.
+        temperature: of `Distillation`.
         projected: training begins with what `ts.project` makes of the float network, `Network.smaller` times smaller.
     """
 
     recipe: Callable[[Network], ts.WrapConfig] | None = None
-    convert: str | ts.SmartConfig | None = "lossless_accuracy"
+    convert: str | ts.SmartConfig | Callable[[Network], ts.SmartConfig] | None = "lossless_accuracy"
     rate: float = 1.0
     trains: bool = True
+    temperature: float = 1.0
     projected: bool = False
 
 
@@ -69,10 +72,24 @@ def pruned(network: Network, which: int, *then) -> ts.WrapConfig:
     return ts.WrapConfig(then or None, op_name_configs=methods, min_weight_elements=256)
 
 
+def wide_steps(network: Network) -> ts.WrapConfig:
+    return ts.WrapConfig(op_name_configs={pattern: EntropyQuantize(step) for pattern, step in network.wide_steps.items()}, min_weight_elements=256)
+
+
+def found_steps(network: Network) -> ts.WrapConfig:
+    return ts.WrapConfig(EntropyQuantize(keep_grid=True), min_weight_elements=256)
+
+
 def first_in_8_bits(method) -> Callable[[Network], ts.WrapConfig]:
     """The method everywhere but in the first convolution and the last layer, which are small and see pixels and scores."""
     ends = {"^(conv1|size32_conv0|first)/": Quantize(8), "^(linear|scores)/": Quantize(8)}
     return lambda network: ts.WrapConfig(method, op_name_configs=ends, min_weight_elements=256)
+
+
+def smartdeal_alone(network: Network) -> ts.SmartConfig:
+    """The few weights of the first layers and the last would take nearly as many bits as coefficients and bases, at three times the error."""
+    fine = {network.fine: ts.WeightConfig(buckets="dependent", relative_error=FINE_ERROR)}
+    return ts.SmartConfig("smartdeal", min_weight_elements=256, global_config=ts.WeightConfig(buckets="smartdeal", relative_error=network.smartdeal_error), op_name_configs=fine)
 
 
 def integer(bits: int) -> Callable[[Network], ts.WrapConfig]:
@@ -85,11 +102,12 @@ ROWS = {
     "float, compressed": Row(trains=False),
     "pruned to 90 %": Row(lambda network: pruned(network, 0)),
     "pruned, 4 bits": Row(lambda network: pruned(network, 1, Quantize(4))),
-    "compressed, then trained": Row(lambda network: ts.WrapConfig(EntropyQuantize(keep_grid=True), min_weight_elements=256), convert=AS_TRAINED, projected=True),
+    "wide steps": Row(wide_steps, temperature=4.0),
+    "compressed, then trained": Row(found_steps, convert=AS_TRAINED, temperature=4.0, projected=True),
     "W4A8, integers alone": Row(integer(4), rate=0.5),
     "W8A8, integers alone": Row(integer(8), rate=0.25),
     "ternary": Row(first_in_8_bits(Ternarize())),
-    "SmartDeal, no retraining": Row(convert="smartdeal", trains=False),
+    "SmartDeal, no retraining": Row(convert=smartdeal_alone, trains=False),
     "SmartDeal, trained": Row(lambda network: ts.WrapConfig(SmartDeal(threshold=8.0, fit_steps=25), min_weight_elements=256)),
 }
 
@@ -100,7 +118,7 @@ class Table:
     def __init__(self, name: str, folder: Path, scale: float):
         network = NETWORKS[name]
         self.name, self.folder, self.network = name, folder / name, network
-        self.steps = {"float": max(int(network.float_steps * scale), 1), "row": max(int(network.row_steps * scale), 1)}
+        self.scale, self.float_steps = scale, max(int(network.float_steps * scale), 1)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = cifar.data_folder()
         self.batches = Batches(folder, self.data)
@@ -111,9 +129,9 @@ class Table:
         path = self.folder / "start.keras"
         model = keras.saving.load_model(path) if path.exists() else for_training(self.network.build(self.data), "mixed_bfloat16")
         if not path.exists():
-            compile_for(model, self.network.float_rate, self.steps["float"])
+            compile_for(model, self.network.float_rate, self.float_steps)
         print(f"{self.name}: float training", flush=True)
-        train(model, self.batches, None, self.steps["float"], path)
+        train(model, self.batches, None, self.float_steps, path)
         return model
 
     def run(self, row_name: str) -> dict:
@@ -128,20 +146,21 @@ class Table:
         if row.convert is None:
             target = self._plain(model, target.name)
         else:
-            ts.convert(model, row.convert, output=target, overwrite=True)
+            ts.convert(model, row.convert(self.network) if callable(row.convert) else row.convert, output=target, overwrite=True)
         result = {"network": self.name, "row": row_name, **self._measured(target, plain)}
         path.write_text(json.dumps(result, indent=2))
         print(f"  {result}", flush=True)
         return result
 
     def _trained(self, row: Row, start, checkpoint: Path):
+        steps = max(int(self.network.row_steps * self.scale), 1)
         if checkpoint.exists():
             model = ts.load_model(checkpoint)
         else:
             first = self._projected(start) if row.projected else start
             model = ts.smart_wrap(first, row.recipe(self.network)) if row.recipe else start
-            compile_for(model, self.network.row_rate * row.rate, self.steps["row"])
-        train(model, self.batches, self.batches.answers(start, self.steps["row"], self.folder / "answers.npy"), self.steps["row"], checkpoint)
+            compile_for(model, self.network.projected_rate if row.projected else self.network.row_rate * row.rate, steps, row.temperature)
+        train(model, self.batches, self.batches.answers(start, steps, self.folder / "answers.npy"), steps, checkpoint)
         return model
 
     def _projected(self, model):
