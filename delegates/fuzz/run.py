@@ -9,6 +9,7 @@ what to install. The corpus grows in build/fuzz/corpus from run to run; an input
 """
 
 import argparse
+import importlib.util
 import os
 import re
 import shutil
@@ -23,10 +24,11 @@ sys.path.insert(0, str(ROOT))
 
 PROGRAMS = ("header", "tile", "options", "layer", "segment")
 INTERPRETER = "interpreter"  # delegates/fuzz/interpreter.py: the library under LiteRT in Python
-TARGETS = (*PROGRAMS, INTERPRETER)
+PYTHON_READER = "python_reader"  # delegates/fuzz/python_reader.py, with atheris
+TARGETS = (*PROGRAMS, INTERPRETER, PYTHON_READER)
 COMPILERS = ("clang++", *(f"clang++-{version}" for version in range(21, 13, -1)))
 INSTALL = "apt-get install clang libclang-rt-14-dev"
-MAX_INPUT_BYTES = {"header": 4096, "tile": 1024, "options": 512, "layer": 512, "segment": 512}
+MAX_INPUT_BYTES = {"header": 4096, "tile": 1024, "options": 512, "layer": 512, "segment": 512, PYTHON_READER: 2048}
 _ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1"}
 
 
@@ -63,8 +65,9 @@ def build(compiler: str, names: list[str]) -> Path:
 def command_of(target: str, program: Path, seconds: int, seed: int) -> list[str]:
     if target == INTERPRETER:
         return [sys.executable, str(Path(__file__).with_name("interpreter.py")), "--seconds", str(seconds), "--seed", str(seed), "--library", str(program)]
+    start = [sys.executable, str(program)] if target == PYTHON_READER else [str(program)]
     flags = [f"-max_total_time={seconds}", f"-max_len={MAX_INPUT_BYTES[target]}", f"-seed={seed}", "-timeout=20", "-rss_limit_mb=2048"]
-    return [str(program), *flags, f"-artifact_prefix={BUILD / 'findings' / target}/", str(BUILD / "corpus" / target)]
+    return [*start, *flags, f"-artifact_prefix={BUILD / 'findings' / target}/", str(BUILD / "corpus" / target)]
 
 
 def run_target(target: str, program: Path, seconds: int, seed: int) -> tuple[int, int, int, str]:
@@ -77,7 +80,7 @@ def run_target(target: str, program: Path, seconds: int, seed: int) -> tuple[int
     executions, lasted = map(int, runs[-1]) if runs else (0, 0)
     found = ""
     if done.returncode != 0:
-        line = re.search(r"promise broken.*|runtime error.*|SUMMARY.*|ERROR: .*", output)
+        line = re.search(r"promise broken.*|AssertionError: .*|runtime error.*|SUMMARY.*|ERROR: .*", output)
         found = line[0] if line else f"exit code {done.returncode}"
     return executions, lasted, len(list((BUILD / "corpus" / target).iterdir())), found
 
@@ -106,13 +109,17 @@ def main() -> int:
         places = {target: folder / f"fuzz_{target}" for target in programs}
     if INTERPRETER in arguments.targets and shutil.which("g++"):  # whose sanitizer a Python can be started with
         places[INTERPRETER] = build("g++", ["tflite_smart_delegate"]) / "libtflite_smart_delegate.so"
+    if PYTHON_READER in arguments.targets and importlib.util.find_spec("atheris"):
+        places[PYTHON_READER] = Path(__file__).with_name("python_reader.py")
+    elif PYTHON_READER in arguments.targets:
+        print(f"SKIPPED: {PYTHON_READER} needs atheris: pip install atheris")
     seeds.write(BUILD / "corpus")
-    print(f"{'target':12}{'executions':>13}{'seconds':>9}{'corpus':>8}  found")
+    print(f"{'target':14}{'executions':>13}{'seconds':>9}{'corpus':>8}  found")
     failed = False
     for target, place in places.items():
         executions, lasted, inputs, found = run_target(target, place, arguments.seconds, arguments.seed)
         failed |= bool(found)
-        print(f"{target:12}{executions:13,}{lasted:9}{inputs:8}  {found or 'nothing'}", flush=True)
+        print(f"{target:14}{executions:13,}{lasted:9}{inputs:8}  {found or 'nothing'}", flush=True)
     return 1 if failed else 0
 
 

@@ -41,7 +41,7 @@ def seeds() -> dict[str, list[bytes]]:
     layers = [bytes(range(op, 200)) for op in range(5)] + [base64.b64decode(text) for text in FOUND_BY_LAYER]
     graphs = [np.random.default_rng(number).bytes(300) for number in range(40)] + [base64.b64decode(text) for text in FOUND_BY_SEGMENT]
     options = [bytes(flexbuffers.Dumps(value)) for value in OPTIONS]
-    return {"header": valid + errors, "tile": [_tile_input(blob) for blob in valid], "options": options, "layer": layers, "segment": graphs}
+    return {"header": valid + errors, "tile": [_tile_input(blob) for blob in valid], "options": options, "layer": layers, "segment": graphs, "python_reader": valid + errors}
 
 
 def _tile_input(blob: bytes) -> bytes:

@@ -127,8 +127,11 @@ class Graph {
     maker_->AddActivation(tensor, bound);
     bound_ = std::max(bound_, bound);
     int64_t elements = 1;
-    for (const int32_t dim : first_shapes_.back()) elements *= dim;
-    full_ = elements > kMaxElements;
+    for (const int32_t dim : first_shapes_.back()) {
+      full_ |= dim > kMaxElements;  // also where another axis is 0
+      if (!full_) elements *= dim;
+      full_ |= elements > kMaxElements;
+    }
   }
 
   // Where the delegate would claim the node: runs it.

@@ -1,4 +1,4 @@
-"""What the converter promises of any model: a named error, or an output that is whole and equal. For hypothesis and for the fuzzer (delegates/fuzz/rewriter.py)."""
+"""What the converter promises of any model: a named error, or an output that is whole and equal. For hypothesis."""
 
 from pathlib import Path
 
