@@ -58,7 +58,7 @@ class NodeMaker {
 
   Proposal Convolution(uint32_t n, bool depthwise) {
     const uint32_t fh = 1 + input_.Choose(3), fw = 1 + input_.Choose(3), channels = Channels(), k = fh * fw * (depthwise ? 1 : channels);
-    if (n == 0 || Elements() / std::max(channels, 1u) * n * k > kMaxMultiplications) return {};
+    if (n == 0 || IsTooLarge(Elements() / std::max(channels, 1u), uint64_t{n} * k)) return {};
     OptionsWriter options;
     options.Int("stride_h", Odd(&input_, 1 + input_.Choose(2)));
     options.Int("stride_w", Odd(&input_, 1 + input_.Choose(2)));
@@ -73,7 +73,7 @@ class NodeMaker {
 
   Proposal FullyConnected() {
     const uint32_t n = 1 + input_.Choose(40), k = Channels();
-    if (k == 0 || Elements() * n > kMaxMultiplications) return {};
+    if (k == 0 || IsTooLarge(Elements() / k, uint64_t{n} * k)) return {};
     OptionsWriter options;
     options.Int("keep_num_dims", input_.Choose(2));
     return Multiplication("TFLiteSmart.FullyConnected", {n, k, k, 0, 0}, &options);
@@ -261,6 +261,11 @@ class NodeMaker {
   tfl::Fused Fused() { return static_cast<tfl::Fused>(Odd(&input_, input_.Choose(8) < 4 ? 0 : input_.Choose(4))); }
   tfl::PaddingKind PaddingOf() { return static_cast<tfl::PaddingKind>(Odd(&input_, 1 + input_.Choose(2))); }
   uint32_t Channels() const { return shape_.empty() ? 1 : static_cast<uint32_t>(shape_.back()); }
+  // Weights count even where there is nothing that they could be multiplied with.
+  bool IsTooLarge(uint64_t positions, uint64_t weights) const {
+    return Channels() > kMaxMultiplications || std::max<uint64_t>(positions, 1) * weights > kMaxMultiplications;
+  }
+
   uint32_t Elements() const {
     uint32_t product = 1;
     for (const int32_t dim : shape_) product *= static_cast<uint32_t>(dim);
