@@ -74,7 +74,7 @@ class Network:
         sparsity: pattern of layer names -> fractions of zeros of the rows `pruned to 90 %` and `pruned, 4 bits`; the layers with few weights keep more of them.
         wide_steps: pattern of layer names -> `EntropyQuantize.step` of the row `wide steps`.
         fine, smartdeal_error: pattern of the layers that the row `SmartDeal, no retraining` does not decompose, and the relative error that the others get.
-        smaller, projected_rate: how many times smaller the network is made that the row `compressed, then trained` goes on with, and that row's highest learning rate: higher, for ids to move.
+        smaller, projected_rate: how many times smaller the network is made that the row `compressed, then trained` goes on with, and that row's highest learning rate.
     """
 
     build: Callable
