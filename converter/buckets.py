@@ -4,6 +4,8 @@ Everything here is arrays in, arrays out. FORMAT.md, 1 explains why a sign remap
 Source: Smart-DNN+, ACM TACO 2023, doi 10.1145/3617688.
 """
 
+import dataclasses
+
 import numpy as np
 
 from tflite_smart.converter.codecs.base import MAX_ID, MIN_ID
@@ -31,15 +33,30 @@ def bucket_steps(weights: np.ndarray, relative_error: float, channel_exponent: f
     Returns:
         float32 `(num_channels,)`; 0 for a channel of zeros.
     """
-    power = np.einsum("nk,nk->n", weights, weights, dtype=np.float64) / weights.shape[1]
-    shape = np.where(power > 0, np.power(np.maximum(power, 1e-300), channel_exponent / 2), 0.0)
-    total, shaped = power.sum(), (np.square(shape) * np.count_nonzero(weights, axis=1)).sum() / weights.shape[1]
-    if total == 0:
-        return np.zeros(len(weights), np.float32)
-    steps = shape * relative_error * np.sqrt(12.0 * total / shaped)
-    least = np.maximum(weights.max(axis=1), -weights.min(axis=1)) / np.float32(MAX_ID + 0.25)
-    steps = in_a_byte(steps, least)
-    return np.where(steps >= _SMALLEST_STEP, steps, 0).astype(np.float32)
+    return Channels.of(weights).steps(relative_error, channel_exponent)
+
+
+@dataclasses.dataclass(frozen=True)
+class Channels:
+    """What the steps follow from: the mean square of every channel, float64, the share of its weights that are not 0, and its largest magnitude, float32, all `(num_channels,)`."""
+
+    power: np.ndarray
+    share: np.ndarray
+    largest: np.ndarray
+
+    @classmethod
+    def of(cls, weights: np.ndarray) -> "Channels":
+        power = np.einsum("nk,nk->n", weights, weights, dtype=np.float64) / weights.shape[1]
+        return cls(power, np.count_nonzero(weights, axis=1) / weights.shape[1], np.maximum(weights.max(axis=1), -weights.min(axis=1)))
+
+    def steps(self, relative_error: float, channel_exponent: float) -> np.ndarray:
+        """As `bucket_steps`."""
+        shape = np.where(self.power > 0, np.power(np.maximum(self.power, 1e-300), channel_exponent / 2), 0.0)
+        total, shaped = self.power.sum(), (np.square(shape) * self.share).sum()
+        if total == 0:
+            return np.zeros(len(self.power), np.float32)
+        steps = in_a_byte(shape * relative_error * np.sqrt(12.0 * total / shaped), self.largest / np.float32(MAX_ID + 0.25))
+        return np.where(steps >= _SMALLEST_STEP, steps, 0).astype(np.float32)
 
 
 def in_a_byte(steps: np.ndarray, least: np.ndarray | float = 0.0) -> np.ndarray:

@@ -175,20 +175,19 @@ def _bits(quantized: Quantized) -> float:
 
 def _round(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | None) -> Quantized:
     """Error-bounded buckets."""
-    value_kind, steps = grid(matrix, settings)
+    value_kind, steps = grid(matrix, buckets.bucket_steps(matrix, settings.relative_error, settings.channel_exponent), settings.buckets)
     ids = feedback.round_ids(matrix, steps, known_inputs(matrix.shape[1], settings.taps, factor), value_kind)
     if value_kind != "midrise":
         steps = np.where(ids.any(axis=1), steps, np.float32(0))  # channels of nothing need no range in the bytes of the scales
     return Quantized(ids, value_kind, steps)
 
 
-def grid(matrix: np.ndarray, settings: TensorSettings) -> tuple[str, np.ndarray]:
-    """Value kind and scales of error-bounded buckets."""
-    steps = buckets.bucket_steps(matrix, settings.relative_error, settings.channel_exponent)
-    finer = buckets.dependent_steps(matrix, steps) if settings.buckets == "dependent" else None
+def grid(matrix: np.ndarray, steps: np.ndarray, kind: str) -> tuple[str, np.ndarray]:
+    """Value kind and scales of error-bounded buckets of these steps; `kind` is what the settings say."""
+    finer = buckets.dependent_steps(matrix, steps) if kind == "dependent" else None
     if finer is not None:
         return "dependent", finer
-    return "midrise" if settings.buckets == "midrise" else "uniform", steps
+    return "midrise" if kind == "midrise" else "uniform", steps
 
 
 def known_inputs(size: int, taps: tuple[int, int] | None, factor: np.ndarray | None) -> feedback.Inputs:

@@ -39,14 +39,15 @@ def count(values: np.ndarray, axis: int, settings: compress.TensorSettings, fact
         factor: as in `compress.compress_tensor`.
     """
     matrix = to_matrix(values, axis)
-    midrise = settings.buckets == "midrise"
-    part = _some(matrix, _MOST_ELEMENTS)
-    points = [_plain(matrix, part, asked, settings.channel_exponent, midrise) for asked in _ASKED]
+    midrise, channels = settings.buckets == "midrise", buckets.Channels.of(matrix)
+    steps = [channels.steps(asked, settings.channel_exponent) for asked in _ASKED]
+    some = _some(matrix, _MOST_ELEMENTS)
+    points = [_plain(matrix[some], widths[some], midrise) for widths in steps]
     at = np.arange(len(_ASKED))
     bits, noise = np.array(points).T
     if settings.taps and not midrise:
-        few = _some(matrix, _MOST_FED_BACK)
-        fed_back = [_fed_back(matrix, few, dataclasses.replace(settings, relative_error=float(_ASKED[index])), factor) for index in _FED_BACK]
+        few, inputs = _some(matrix, _MOST_FED_BACK), compress.known_inputs(matrix.shape[1], settings.taps, factor)
+        fed_back = [_fed_back(matrix[few], steps[index][few], settings.buckets, inputs) for index in _FED_BACK]
         more_bits, more_noise = np.array(fed_back).T
         first, coarse = _FED_BACK[0], at >= _FED_BACK[0]
         # Both continue the plain curve.
@@ -61,19 +62,16 @@ def _some(matrix: np.ndarray, most_elements: int) -> np.ndarray:
     return np.unique(np.linspace(0, len(matrix) - 1, max(1, min(len(matrix), most_elements // matrix.shape[1]))).astype(int))
 
 
-def _plain(matrix: np.ndarray, channels: np.ndarray, asked: float, channel_exponent: float, midrise: bool) -> tuple[float, float]:
-    part, steps = matrix[channels], buckets.bucket_steps(matrix, asked, channel_exponent)[channels]
+def _plain(part: np.ndarray, steps: np.ndarray, midrise: bool) -> tuple[float, float]:
     ids = buckets.to_buckets(part, steps, midrise)
     error = part - steps[:, None] * (ids + np.float32(0.5 if midrise else 0.0))
     power = max(float(np.square(part, dtype=np.float64).sum()), 1e-300)
     return compress.entropy(ids), max(float(np.square(error, dtype=np.float64).sum()) / power, 1e-12)
 
 
-def _fed_back(matrix: np.ndarray, channels: np.ndarray, settings: compress.TensorSettings, factor: np.ndarray | None) -> tuple[float, float]:
+def _fed_back(part: np.ndarray, steps: np.ndarray, kind: str, inputs: feedback.Inputs) -> tuple[float, float]:
     """Bits, and the noise of the layer's output in no unit."""
-    part = matrix[channels]
-    value_kind, steps = compress.grid(matrix, settings)
-    inputs = compress.known_inputs(matrix.shape[1], settings.taps, factor)
-    ids = feedback.round_ids(part, steps[channels], inputs, value_kind)
-    errors = part - Quantized(ids, value_kind, steps[channels]).values()
+    value_kind, scales = compress.grid(part, steps, kind)
+    ids = feedback.round_ids(part, scales, inputs, value_kind)
+    errors = part - Quantized(ids, value_kind, scales).values()
     return compress.entropy(ids), max(feedback.output_noise(errors, inputs), 1e-30)
