@@ -13,18 +13,23 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from tflite_smart.converter.errors import InputError
+
 _CHUNK = 1 << 20
 
 
 class Notebook:
-    """Args: folder: where to keep what is found out; None forgets it."""
+    """Args: folder: where to keep what is found out; None forgets it. Raises: InputError: where nothing can be kept there."""
 
     def __init__(self, folder: str | None = None):
         self.folder, self._known = folder, {}
         if folder is not None:
-            os.makedirs(folder, exist_ok=True)
             self._path = os.path.join(folder, "measured")
-            self._known = _read(self._path)
+            try:
+                os.makedirs(folder, exist_ok=True)
+                self._known = _read(self._path)
+            except OSError as error:
+                raise InputError(f"{os.path.dirname(folder)}: work folder must be one to write in, or a new one. Received: {error.strerror}. Name another.") from None
 
     @classmethod
     def about(cls, work_folder: str | os.PathLike | None, *subjects) -> "Notebook":

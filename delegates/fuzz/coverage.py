@@ -26,7 +26,7 @@ PARSED = ("core/packed.cc", "core/tile_decoder.cc", "core/alias_tables.cc", "cor
           "doors/glue_arithmetic.h", "doors/glue_moves.h", "kernels/glue.cc", "kernels/decode_scalar.cc", "kernels/decode_avx2.cc", "kernels/decode_avx512.cc",
           "kernels/decode_x86-inl.h", "kernels/panel_reader.cc", "kernels/expand.cc", "kernels/gather.cc")  # fmt: skip
 TESTS = ("test_rules.py", "test_hostile_bytes.py", "test_codecs.py", "test_delegate.py", "test_int8.py", "test_smartdeal.py", "test_neighbours.py", "test_glue.py",
-         "test_tampering.py")
+         "test_tampering.py", "test_float_paths.py", "test_kept_ids.py", "test_doors.py")
 
 
 def run(*command, **options) -> None:

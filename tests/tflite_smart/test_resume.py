@@ -12,6 +12,7 @@ from tests.converter.rewriting import plain_models
 from tests.tflite_smart.test_faults import start
 from tflite_smart.converter import search, sensitivity
 from tflite_smart.converter.convert import convert
+from tflite_smart.converter.errors import InputError
 from tflite_smart.converter.layer_statistics import Factors
 from tflite_smart.converter.notebook import Notebook, digest
 
@@ -118,3 +119,9 @@ def test_other_subjects_begin_afresh(tmp_path):
     before = digest(tmp_path / "a")
     (tmp_path / "a").write_bytes(b"2")
     assert digest(tmp_path / "a") != before
+
+
+def test_a_work_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file: work folder must be one to write in, or a new one. Received: Not a directory. Name another."):
+        Notebook.about(tmp_path / "file", "subject")
