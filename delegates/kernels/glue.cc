@@ -17,6 +17,7 @@ constexpr int64_t kMinPart = 4096;
 // run(begin, end) for the parts of `total` rows of `floats` that each thread has mostly written itself, cut at multiples of `step`.
 template <typename Run>
 Status ForParts(Runtime* runtime, int64_t total, int64_t floats, int64_t step, const Run& run) {
+  if (total == 0) return Status();  // then there may be no memory either
   const int64_t worth = total * std::max<int64_t>(floats, 1) / kMinPart;
   const Cuts cuts = Cuts::Make(total, step, std::min<int64_t>(runtime->threads.num_threads(), worth));
   return runtime->threads.ParallelFor(static_cast<size_t>(cuts.parts), [&](size_t i) {
