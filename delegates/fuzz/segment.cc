@@ -16,7 +16,7 @@ using namespace tflite_smart::fuzz;
 
 constexpr int64_t kMaxElements = 1 << 16;  // of a tensor
 constexpr double kMaxComparable = 1e4, kMaxFinite = 1e36;
-constexpr long kBytesPerNode = 4096, kBytesPerTensor = 16;
+constexpr long kBytesPerNode = 4096, kBytesPerTensor = 16, kBytesPerChannel = 24;
 
 // Nodes begin..end-1 as one segment, or one foreign node.
 class Part {
@@ -224,9 +224,10 @@ class Graph {
     }
   }
 
-  // What ops say about themselves, the ids of all weights, which may be kept, and 12 bytes for every row that is quantized on the way.
+  // What ops say about themselves and their channels, the ids of all weights, which may be kept, and 12 bytes for every row that is quantized on the way.
   long MaxAllocated() const {
     long bytes = static_cast<long>(runtime_.num_tensors()) * kBytesPerTensor + runtime_.num_nodes() * kBytesPerNode;
+    for (const std::vector<int32_t>& shape : first_shapes_) bytes += shape.empty() ? 0 : shape.back() * kBytesPerChannel;
     if (coarse_) bytes += 12 * static_cast<long>(FakeRuntime::kMaxBytes / sizeof(float));
     return keeps_ids_ ? bytes + static_cast<long>(threads_.total_ids.load()) : bytes;
   }
