@@ -24,15 +24,14 @@ void StorePanel(const ConvLayer& layer, uint32_t panel, float* sums) {
 
 // Panel `p` of each of `tiles` tiles.
 Status MultiplyPanels(const ConvLayer& layer, PanelReader* readers, uint32_t tile, uint32_t tiles, uint32_t p, Scratch* scratch) {
+  constexpr uint32_t kPiece = 128;  // keeps the ids of all tiles in the first-level cache; the same for every codec, as it decides how sums are rounded
   const PackedWeight& weight = *layer.weight;
-  // Keeps the ids of all tiles in the first-level cache.
-  const uint32_t max_piece = weight.codec == Codec::kRaw ? kMaxChunk : 128;
   const float offset = IdOffset(weight);
   int8_t* const ids[kMaxSideBySide] = {scratch->ids[0], scratch->ids[1], scratch->ids[2], scratch->ids[3]};
   PanelReader* const together[kMaxSideBySide] = {&readers[0], &readers[1], &readers[2], &readers[3]};
   float sums[kMaxSideBySide][kLanes] = {};
-  for (uint32_t k = 0; k < weight.channel_elements; k += max_piece) {
-    const uint32_t count = std::min(max_piece, weight.channel_elements - k);
+  for (uint32_t k = 0; k < weight.channel_elements; k += kPiece) {
+    const uint32_t count = std::min(kPiece, weight.channel_elements - k);
     const int8_t* at[kMaxSideBySide];
     TFS_RETURN_IF_ERROR(PanelReader::ReadIdsSideBySide(together, tiles, count, ids, at));
     for (uint32_t i = 0; i < tiles; ++i) ActiveIsa().f32->multiply_ids(at[i], layer.x + k, count, offset, sums[i]);
