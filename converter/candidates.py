@@ -150,11 +150,12 @@ class Candidates:
         model = Model.read(self._source)
         results = [self._pack(index, decision) for index, decision in enumerate(decisions)]
         fresh = find_weights(model)[0]
-        rewrite(model, [(weight, blob, Encoding("raw", weight.info.axis, decision.compute)) for weight, decision, (blob, *_) in zip(fresh, decisions, results) if blob], self._config.name)
+        packed = [(weight, blob, Encoding("raw", weight.info.axis, decision.compute)) for weight, decision, (blob, *_) in zip(fresh, decisions, results) if blob]
+        numbers = rewrite(model, packed, self._config.name).buffers
         size = model.write(self._path, overwrite=True)
         written = Model.read(self._path)
         for index, (weight, (blob, real_bytes, error)) in enumerate(zip(self.weights, results)):
-            start = written.schema.buffers[weight.buffer].data.ctypes.data - written.address if blob else 0
+            start = written.schema.buffers[numbers[weight.buffer]].data.ctypes.data - written.address if blob else 0
             self._packed[index] = _Packed(start, len(blob), real_bytes, error) if blob else None
         self._structure_bytes = size - sum(len(blob) for blob, *_ in results)
 

@@ -1,7 +1,7 @@
 """After writing: decodes every packed weight of the file again and compares it with what was meant to be stored. Nothing is ever silently wrong."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from tflite_smart.converter.compress import expand_blob
 from tflite_smart.converter.errors import PackedWeightError, VerificationError
 from tflite_smart.converter.format import Quantized, from_matrix
 from tflite_smart.converter.model_editor import Model
-from tflite_smart.converter.model_writer import LARGE_ALIGNMENT
+from tflite_smart.converter.model_writer import SMALL_ALIGNMENT
 
 # scale * value is rounded once to float32, on top of the error that was measured before packing.
 _ROUNDING = 2.0**-22
@@ -47,11 +47,12 @@ def decoder() -> Callable[[bytes | np.ndarray, tuple[int, ...], int], np.ndarray
     return decode
 
 
-def check_file(path: str, encoded: Iterable, step: Callable = lambda item: item) -> None:
+def check_file(path: str, encoded: Iterable, buffers: Mapping[int, int], step: Callable = lambda item: item) -> None:
     """Reads the file and decodes every packed weight.
 
     Args:
         encoded: entries with `weight`, `blob`, `digest` and `max_error`.
+        buffers: the number in the file of each of the model's buffers.
         step: called on every entry, for progress.
 
     Raises:
@@ -60,12 +61,12 @@ def check_file(path: str, encoded: Iterable, step: Callable = lambda item: item)
     written, decode = Model.read(path), decoder()
     for entry in map(step, encoded):
         weight = entry.weight
-        data = written.schema.buffers[weight.buffer].data
+        data = written.schema.buffers[buffers[weight.buffer]].data
         name, info = weight.info.names[0], weight.info
         if data is None or data.tobytes() != entry.blob:
             raise VerificationError(f"{name}: packed weight must be in the file as it was encoded. Received: other bytes. Report this as a bug; the output was not kept.")
-        if _file_offset(written, data) % LARGE_ALIGNMENT:
-            raise VerificationError(f"{name}: packed weight must lie {LARGE_ALIGNMENT}-byte aligned. Received: another place. Report this as a bug; the output was not kept.")
+        if _file_offset(written, data) % SMALL_ALIGNMENT:
+            raise VerificationError(f"{name}: packed weight must lie {SMALL_ALIGNMENT}-byte aligned. Received: another place. Report this as a bug; the output was not kept.")
         tensor = decode(data, info.shape, info.axis)
         if tensor_digest(tensor) != entry.digest:
             raise VerificationError(f"{name}: packed weight must decode to what was stored. Received: other values. Report this as a bug; the output was not kept.")

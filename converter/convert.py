@@ -187,14 +187,14 @@ def _search(job: "Job", factors: layer_statistics.Factors | None, evaluation_dat
 def _write_checked(model: Model, packed: list[Encoded], path: str, job: "Job") -> dict[int, str]:
     """Rewrites the model, writes it and decodes everything again; returns for every packed buffer the operators of ours that read it."""
     with job.clock.phase("write", 1):
-        runs_as = rewrite(model, [(entry.weight, entry.blob, _encoding(entry)) for entry in packed], job.config.name)
+        rewritten = rewrite(model, [(entry.weight, entry.blob, _encoding(entry)) for entry in packed], job.config.name)
 
     def check_written(written: str) -> None:
         with job.clock.phase("check", len(packed)) as step:
-            check.check_file(written, packed, step)
+            check.check_file(written, packed, rewritten.buffers, step)
 
     model.write(path, overwrite=True, check=check_written)
-    return runs_as
+    return rewritten.runs_as
 
 
 def _measure(fidelity: search.Fidelity, path, job: "Job", notes: list[str]) -> tuple[float | None, str]:

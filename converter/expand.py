@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_smart.converter import check, control_dependencies
+from tflite_smart.converter import check, control_dependencies, slim
 from tflite_smart.converter.errors import ModelFormatError, TFLiteSmartError, UnsupportedModelError
 from tflite_smart.converter.format import PackedWeight
 from tflite_smart.converter.model_editor import DAMAGE, Model, indices, shape, tensor_name
 from tflite_smart.converter.passes import conv2d, depthwise_conv2d, expand as expand_pass, fully_connected, gather
-from tflite_smart.converter.passes.base import OP_PREFIX, SCALES_SUFFIX, read_options
+from tflite_smart.converter.passes.base import OP_PREFIX, SCALES_NAME, read_options
 from tflite_smart.converter.rewrite import METADATA_ENTRY, is_smart
 
 _PLAIN_TYPES = {"float32": schema.TensorType.FLOAT32, "int8": schema.TensorType.INT8}
@@ -50,6 +50,7 @@ def expand_model(model: Model) -> None:
         _drop_added(model, subgraph)
     control_dependencies.renumber(model, before)
     model.drop_unused_codes()
+    slim.name_nameless(model)
 
 
 @contextlib.contextmanager
@@ -143,5 +144,5 @@ def _drop_added(model: Model, subgraph: schema.SubGraphT) -> None:
     """The tensors that the passes appended are the last ones; taking them away again renumbers nothing."""
     used = {index for op in subgraph.operators or () for vector in (op.inputs, op.outputs, op.intermediates) for index in indices(vector)}
     used |= set(indices(subgraph.inputs)) | set(indices(subgraph.outputs))
-    while len(subgraph.tensors) - 1 not in used and tensor_name(subgraph.tensors[-1]).endswith((expand_pass.SUFFIX, SCALES_SUFFIX)):
+    while len(subgraph.tensors) - 1 not in used and tensor_name(subgraph.tensors[-1]) in (expand_pass.OUTPUT_NAME, SCALES_NAME):
         model.drop_last_tensor(subgraph)

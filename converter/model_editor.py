@@ -10,6 +10,7 @@ map. `schema` is the plain object tree of the flatbuffer (`ModelT`), with two ch
 Fields of a newer schema than ours are found by `unknown_fields` and carried through by the writer, or refused by name: never lost in silence.
 """
 
+import collections
 import dataclasses
 import io
 import math
@@ -191,9 +192,10 @@ class Model:
         return len(self.schema.operatorCodes) - 1
 
     def drop_unused_codes(self) -> None:
-        """Removes the operator codes that no operator refers to."""
+        """Removes the operator codes that no operator refers to, and gives the most frequent ones the lowest numbers."""
         operators = [op for subgraph in self.schema.subgraphs for op in subgraph.operators or ()]
-        used = sorted({op.opcodeIndex for op in operators})
+        counts = collections.Counter(op.opcodeIndex for op in operators)
+        used = sorted(counts, key=lambda index: (-counts[index], index))  # number 0 takes no byte in an operator's table
         new_index = {old: new for new, old in enumerate(used)}
         for op in operators:
             op.opcodeIndex = new_index[op.opcodeIndex]

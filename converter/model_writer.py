@@ -21,11 +21,10 @@ import numpy as np
 
 from tflite_smart.converter import unknown_fields
 from tflite_smart.converter.errors import OutputExistsError, UnsupportedModelError
-from tflite_smart.converter.format import MAGIC
 
-LARGE_ALIGNMENT = 64  # what packed weights need, and a cache line
+LARGE_ALIGNMENT = 64  # a cache line
 SMALL_ALIGNMENT = 16  # what the schema's `force_align` asks for
-_LARGE_BYTES = 4096  # from here on the padding is too little to matter
+_LARGE_BYTES = 1 << 16  # from here on the padding is too little to matter
 _FLATBUFFER_LIMIT = (1 << 31) - (1 << 16)  # offsets inside a flatbuffer are 31 bit; what lies outside of it has 64
 
 
@@ -145,10 +144,15 @@ class _Layout:
                 self.inside.append((start, data))
                 self.vectors[id(buffer.data)] = start - 4
                 end = start + len(data)
-        self.inside_bytes = end = -(-end // LARGE_ALIGNMENT) * LARGE_ALIGNMENT
+        self.inside_bytes = end
         if end > _FLATBUFFER_LIMIT:
             raise UnsupportedModelError(f"model: flatbuffer must be under 2 GB. Received: {end} bytes of small constants. Split the model.")
-        end = 0
+        self._place_outside(model, outside)
+        if self.outside:
+            self.inside_bytes = -(-end // LARGE_ALIGNMENT) * LARGE_ALIGNMENT
+
+    def _place_outside(self, model, outside: set[int]) -> None:
+        buffers, end = model.schema.buffers, 0
         for index in sorted(outside):
             data = np.ascontiguousarray(buffers[index].data)
             start = -(-end // LARGE_ALIGNMENT) * LARGE_ALIGNMENT
@@ -259,8 +263,7 @@ def _operators(tree):
 
 
 def _aligned(position: int, data: np.ndarray) -> int:
-    large = len(data) >= _LARGE_BYTES or data[:4].tobytes() == MAGIC
-    alignment = LARGE_ALIGNMENT if large else SMALL_ALIGNMENT
+    alignment = LARGE_ALIGNMENT if len(data) >= _LARGE_BYTES else SMALL_ALIGNMENT
     return -(-position // alignment) * alignment
 
 

@@ -1,6 +1,7 @@
 """Puts the packed weights into the model: chooses the pass for every use of them and applies it. No numerics."""
 
 import copy
+import dataclasses
 import json
 from collections.abc import Iterable
 
@@ -19,11 +20,19 @@ METADATA_ENTRY = "TFLITE_SMART"
 _REQUIRES = "the TFLite Smart delegate: pip install tflite_smart, then tflite_smart.Interpreter(path), or load the library that `tflite_smart delegate` names"
 
 
-def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], recipe: str) -> dict[int, str]:
-    """Edits the model in place; returns for every packed buffer the names of the operators of ours that read it."""
+@dataclasses.dataclass(frozen=True)
+class Rewritten:
+    """What became of a model. `runs_as`: for every packed buffer the names of the operators of ours that read it. `buffers`: old numbers of buffers -> new ones."""
+
+    runs_as: dict[int, str]
+    buffers: dict[int, int]
+
+
+def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], recipe: str) -> Rewritten:
+    """Edits the model in place."""
     packed = list(packed)
     if not packed:
-        return {}
+        return Rewritten({}, {})
     slim.drop_ballast(model)
     before = control_dependencies.operator_order(model)
     for subgraph in model.schema.subgraphs:
@@ -33,7 +42,7 @@ def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], reci
     model.drop_unused_codes()
     about = {"format_version": FORMAT_VERSION, "tool_version": __version__, "recipe": recipe, "requires": _REQUIRES}
     model.set_metadata(METADATA_ENTRY, json.dumps(about, sort_keys=True).encode())
-    return runs_as
+    return Rewritten(runs_as, slim.share_empty_buffers(model))
 
 
 def is_smart(model: Model) -> bool:

@@ -26,6 +26,7 @@ class TensorRow:
     `plain_energy_uj` and `stored_energy_uj` estimate what reading it once from memory takes, see `energy`.
     `note` says of a plain constant whether it can be compressed, or why not.
     `shape` of a packed weight is (output channels, weights of each), as FORMAT.md sees it; `codec` is None for a plain constant.
+    `output` is empty where what the operator writes has no name: packed models keep those of their inputs, outputs and weights.
     """
 
     tensor: str

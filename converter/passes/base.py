@@ -7,10 +7,10 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
 from tflite_smart.converter.errors import ModelFormatError
-from tflite_smart.converter.model_editor import DAMAGE, Model, tensor_name
+from tflite_smart.converter.model_editor import DAMAGE, Model
 
 OP_PREFIX = "TFLiteSmart."
-SCALES_SUFFIX = "/scales"
+SCALES_NAME = "scales"  # of the constant with the scales of an int8 weight
 TEXTS = ("activation", "codec", "compute", "padding")  # the options that are no numbers
 PADDING = {schema.Padding.SAME: "SAME", schema.Padding.VALID: "VALID"}
 # The activations that LiteRT's own convolution kernels know, and ours.
@@ -150,7 +150,7 @@ def packed_inputs(model: Model, site: Site) -> list[int]:
     inputs = [int(site.op.inputs[0]), site.tensor, optional_input(site, 2)]
     if site.weight.type == schema.TensorType.INT8:
         scales = np.array(site.weight.quantization.scale, np.float32)
-        inputs.append(model.add_constant(site.subgraph, tensor_name(site.weight) + SCALES_SUFFIX, scales))
+        inputs.append(model.add_constant(site.subgraph, SCALES_NAME, scales))
     return inputs
 
 

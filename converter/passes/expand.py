@@ -9,11 +9,11 @@ import copy
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tflite_smart.converter.model_editor import NO_BUFFER, Model, tensor_name
+from tflite_smart.converter.model_editor import NO_BUFFER, Model
 from tflite_smart.converter.passes.base import OP_PREFIX, Edit, Encoding, Site, custom_options, described
 
 OP = OP_PREFIX + "Expand"
-SUFFIX = "/expanded"
+OUTPUT_NAME = "expanded"  # of all: the weight that is read has its own
 
 
 def apply(model: Model, site: Site, encoding: Encoding, weight: schema.TensorT) -> Edit:
@@ -24,7 +24,7 @@ def apply(model: Model, site: Site, encoding: Encoding, weight: schema.TensorT) 
     """
     name = model.op_name(site.op)
     expanded = copy.copy(weight)
-    expanded.buffer, expanded.name = NO_BUFFER, f"{tensor_name(weight)}{SUFFIX}".encode()
+    expanded.buffer, expanded.name = NO_BUFFER, OUTPUT_NAME.encode()
     output = model.add_tensor(site.subgraph, expanded)
     # The trigger makes the operator depend on the activations, or the runtime would run all Expands of the model first and keep their outputs at once.
     inputs = [site.tensor] + ([site.trigger] if site.trigger >= 0 else [])

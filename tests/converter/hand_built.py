@@ -4,6 +4,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_smart.converter import slim
 from tflite_smart.converter.model_editor import Model
 
 TYPES = {
@@ -76,6 +77,14 @@ def packed(tree: schema.ModelT) -> bytes:
     builder = flatbuffers.Builder(1024)
     builder.Finish(tree.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def slimmed(model: Model) -> schema.ModelT:
+    """The tree without all that a conversion drops for good; expanding a model does not bring it back."""
+    slim.drop_ballast(model)
+    slim.share_empty_buffers(model)
+    model.drop_unused_codes()
+    return model.schema
 
 
 def differences(a, b, path="model") -> list[str]:

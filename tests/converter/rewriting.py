@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tests.converter.hand_built import Graph, differences, model_tree, packed
-from tflite_smart.converter import slim
+from tests.converter.hand_built import Graph, differences, model_tree, packed, slimmed
 from tflite_smart.converter.convert import convert
 from tflite_smart.converter.errors import TFLiteSmartError
 from tflite_smart.converter.expand import expand
@@ -95,7 +94,7 @@ def _convert_and_back(original: Model, source: Path, smart: Path) -> None:
     if any(tensor.type == schema.TensorType.FLOAT16 for graph in original.schema.subgraphs for tensor in graph.tensors):
         return  # comes back as float32, without its DEQUANTIZE
     worst = max(row.relative_error for row in report.packed)
-    slim.drop_ballast(original)
+    slimmed(original), slimmed(again)
     for before, after in zip(original.schema.buffers, again.schema.buffers):
         if before.data is not None and after.data is not None and not np.array_equal(before.data, after.data):
             values, decoded = (np.frombuffer(buffer.data, np.float32).astype(np.float64) for buffer in (before, after))
