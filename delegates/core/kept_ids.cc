@@ -1,8 +1,11 @@
 #include "core/kept_ids.h"
 
+#include <algorithm>
+#include <cstring>
 #include <new>
 
-#include "core/tile_decoder.h"
+#include "kernels/float_kernels.h"
+#include "kernels/panel_reader.h"
 
 namespace tflite_smart {
 
@@ -21,16 +24,29 @@ Status KeptIds::Keep(PackedWeight* weight) {
     return MakeError(Code::kOutOfMemory, "cache: %u bytes must be free. Received: none. Set the delegate's option cache_bytes to 0.",
                      kept.payload_bytes);
   }
-  int8_t* ids = ids_.get();
-  for (uint32_t tile = 0; tile < weight->num_tiles; ++tile) {  // in order: the last row of a tile writes lanes that belong to the next
-    TFS_RETURN_IF_ERROR(DecodeTile(*weight, tile, ids));
-    ids += weight->tile_ids(tile);
-  }
+  TFS_RETURN_IF_ERROR(Decode(*weight));
+  if (kept.value_kind == ValueKind::kDependent) kept.value_kind = ValueKind::kUniform;
   tile_index_[0] = 0;
   for (uint32_t tile = 0; tile < kept.num_tiles; ++tile) tile_index_[tile + 1] = tile_index_[tile] + static_cast<uint32_t>(kept.tile_ids(tile));
   kept.tile_index = tile_index_.get();
   kept.payload = reinterpret_cast<const uint8_t*>(ids_.get());
   *weight = kept;
+  return Status();
+}
+
+Status KeptIds::Decode(const PackedWeight& weight) {
+  PanelReader reader;
+  int8_t piece[kMaxChunk * kLanes];
+  int8_t* to = ids_.get();
+  for (uint32_t panel = 0; panel < weight.num_panels; ++panel) {
+    TFS_RETURN_IF_ERROR(panel % weight.panels_per_tile == 0 ? reader.Start(weight, panel, piece) : Status());
+    const uint32_t width = weight.panel_width(panel);
+    for (uint32_t k = 0, count; k < weight.channel_elements; k += count) {
+      count = std::min(weight.channel_elements - k, kMaxChunk);
+      TFS_RETURN_IF_ERROR(reader.ReadIds(count, piece));
+      for (uint32_t row = 0; row < count; ++row, to += width) std::memcpy(to, piece + row * static_cast<size_t>(kLanes), width);
+    }
+  }
   return Status();
 }
 

@@ -13,10 +13,13 @@ namespace tflite_smart {
 
 class KeptIds {
  public:
-  // Decodes all of `weight` and makes it one of codec `raw` that points here, one byte an id. Left as it was if anything goes wrong.
+  // Decodes all of `weight` and makes it one of codec `raw` that points here, one byte an id; of `dependent` the values, which do not have to
+  // be looked up any more then. Left as it was if anything goes wrong.
   Status Keep(PackedWeight* weight);
 
  private:
+  Status Decode(const PackedWeight& weight);
+
   std::unique_ptr<int8_t[]> ids_;
   std::unique_ptr<uint32_t[]> tile_index_;
 };
