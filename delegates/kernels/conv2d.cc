@@ -13,6 +13,9 @@ namespace {
 // With more groups in a panel the GEMM, which multiplies all 32 columns for each of them, loses against the lanes.
 constexpr int32_t kMaxGemmGroups = 8;
 
+// Of fewer rows the kernel rounds the sums otherwise. So blocks are of as many or more, but for the last rows of all, wherever positions are cut.
+constexpr uint32_t kMinBlockRows = 4;
+
 constexpr float kNoBias[kLanes] = {};
 
 // Most runs are too short for a call of memcpy.
@@ -156,10 +159,10 @@ bool HasWindowsInPlace(const ConvLayer& layer) {
          layer.weight->channel_elements <= kMaxChunk && whole.end - whole.first >= static_cast<int32_t>(ActiveIsa().f32->gemm_rows);
 }
 
-// How many of `left` rows the kernel can take where they are: a height that it has, so that it reads no others.
-int32_t RowsInPlace(int32_t left) {
+// The rows of the next block of `left`: a height that the kernel has, so that it reads no others where they lie; 0 if fewer are left than any has.
+int32_t WholeBlock(int64_t left) {
   const int32_t gemm_rows = static_cast<int32_t>(ActiveIsa().f32->gemm_rows);
-  for (const int32_t rows : {gemm_rows, 8, 4}) {
+  for (const int32_t rows : {gemm_rows, 8, static_cast<int32_t>(kMinBlockRows)}) {
     if (rows <= left && rows <= gemm_rows) return rows;
   }
   return 0;
@@ -173,7 +176,7 @@ void MultiplyLine(const ConvLayer& layer, const Batch& batch, int64_t m, Scratch
   const Position line(g, m);
   const bool inside = line.InputY(g) >= 0 && line.InputY(g) + g.filter_height <= g.in_height;
   for (int32_t x = 0, count; x < g.out_width; x += count) {
-    count = inside && x >= whole.first ? RowsInPlace(whole.end - x) : 0;
+    count = inside && x >= whole.first ? WholeBlock(whole.end - x) : 0;
     const bool in_place = count != 0;
     if (!in_place) count = std::min(gemm_rows, inside && x < whole.first ? whole.first - x : g.out_width - x);
     const int64_t pixel = static_cast<int64_t>(line.InputY(g)) * g.in_width + x * g.stride_width - g.pad_left;
@@ -189,15 +192,14 @@ void MultiplyGemm(const void* context, const Batch& batch, Scratch* scratch) {
     for (int64_t m = batch.begin_position; m < batch.end_position; m += g.out_width) MultiplyLine(layer, batch, m, scratch);
     return;
   }
-  const uint32_t gemm_rows = ActiveIsa().f32->gemm_rows;
   const uint32_t chunks = (batch.num_k + kMaxChunk - 1) / kMaxChunk;
   const uint32_t chunk = (batch.num_k + chunks - 1) / chunks;
-  for (int64_t m = batch.begin_position; m < batch.end_position; m += gemm_rows) {
-    const uint32_t rows = static_cast<uint32_t>(std::min<int64_t>(gemm_rows, batch.end_position - m));
-    // The kernel reads more rows than a last tile has: only packed ones are always there.
-    const float* in_place = rows == gemm_rows && RowsAreInput(g) ? layer.x + m * g.in_channels + batch.first_k : nullptr;
+  for (int64_t m = batch.begin_position, rows; m < batch.end_position; m += rows) {
+    const int32_t whole = WholeBlock(batch.end_position - m);
+    rows = whole != 0 ? whole : batch.end_position - m;
+    const float* in_place = whole != 0 && RowsAreInput(g) ? layer.x + m * g.in_channels + batch.first_k : nullptr;
     for (uint32_t k = 0; k < batch.num_k; k += chunk) {
-      MultiplyRows(layer, batch, k, std::min(chunk, batch.num_k - k), {m, rows, in_place == nullptr ? nullptr : in_place + k}, scratch);
+      MultiplyRows(layer, batch, k, std::min(chunk, batch.num_k - k), {m, static_cast<uint32_t>(rows), in_place == nullptr ? nullptr : in_place + k}, scratch);
     }
   }
 }
@@ -244,12 +246,17 @@ int32_t MaxGroupsPerPanel(const ConvGeometry& g) {
   return std::min(g.groups(), (width + g.channels_per_group() - 1) / g.channels_per_group());
 }
 
+uint32_t GemmPositionStep() {
+  const uint32_t gemm_rows = ActiveIsa().f32->gemm_rows;
+  return gemm_rows % kMinBlockRows == 0 ? kMinBlockRows : gemm_rows;
+}
+
 Status RunConv2D(Runtime* runtime, const ConvLayer& layer) {
   if (IsVector(layer)) return RunConv2DVector(runtime, layer);
   if (IsDepthwise(layer.geometry)) return RunConv2DDepthwise(runtime, layer);
   if (IsWinograd(layer)) return RunConv2DWinograd(runtime, layer);
   if (MaxGroupsPerPanel(layer.geometry) > kMaxGemmGroups) return RunConv2DLanes(runtime, layer);
-  const uint32_t step = HasWindowsInPlace(layer) ? static_cast<uint32_t>(layer.geometry.out_width) : ActiveIsa().f32->gemm_rows;
+  const uint32_t step = HasWindowsInPlace(layer) ? static_cast<uint32_t>(layer.geometry.out_width) : GemmPositionStep();
   const Schedule schedule = MakeSchedule(*layer.weight, layer.geometry.positions(), runtime->threads.num_threads(), kMaxPiece, step);
   return RunSchedule(runtime, *layer.weight, schedule, MultiplyGemm, &layer);
 }

@@ -94,8 +94,7 @@ bool IsDepthwise(const ConvGeometry& g) {
 
 Status RunConv2DDepthwise(Runtime* runtime, const ConvLayer& layer) {
   // Cut where the layers before and behind are, which run on the GEMM.
-  const Schedule schedule = MakeSchedule(*layer.weight, layer.geometry.positions(), runtime->threads.num_threads(), kMaxPiece,
-                                         ActiveIsa().f32->gemm_rows);
+  const Schedule schedule = MakeSchedule(*layer.weight, layer.geometry.positions(), runtime->threads.num_threads(), kMaxPiece, GemmPositionStep());
   return RunSchedule(runtime, *layer.weight, schedule, MultiplyDepthwise, &layer);
 }
 

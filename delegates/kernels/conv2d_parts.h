@@ -43,6 +43,9 @@ struct WholeWindows {
   }
 };
 
+// Where positions may be cut for the GEMM.
+uint32_t GemmPositionStep();
+
 // Of the panel that begins at output channel `first_channel`.
 Epilogue PanelEpilogue(const ConvLayer& layer, uint32_t first_channel);
 
