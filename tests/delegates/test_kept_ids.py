@@ -25,10 +25,11 @@ def test_same_outputs(rng, codec, n, panels_per_tile):
     check_same_outputs(models.conv_model(x.shape, weight, (1, 1, 77)), x, 1 << 20)
 
 
-@pytest.mark.parametrize("value_kind", ["uniform", "midrise", "codebook"])
-def test_same_outputs_of_every_value_kind(rng, value_kind):
-    weight = models.random_weight(rng, (70, 99), 0, value_kind=value_kind, panels_per_tile=2)
-    x = rng.normal(size=(1, 99)).astype(np.float32)
+@pytest.mark.parametrize("value_kind", ["uniform", "midrise", "codebook", "dependent"])
+@pytest.mark.parametrize("k", [99, 600])
+def test_same_outputs_of_every_value_kind(rng, value_kind, k):
+    weight = models.random_weight(rng, (70, k), 0, value_kind=value_kind, panels_per_tile=2)
+    x = rng.normal(size=(1, k)).astype(np.float32)
     check_same_outputs(models.fully_connected_model(x.shape, weight), x, 1 << 20)
 
 
