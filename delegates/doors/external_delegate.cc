@@ -79,14 +79,39 @@ class NodeList {
   std::vector<int> data_ = {0};  // the size, then the nodes
 };
 
-// What may become segments, and the Expands. An error for a TFLiteSmart op that this library doesn't know.
+bool HasOurs(tfl::Context* context, const tfl::IntArray& nodes) {
+  GraphNode node;
+  for (int i = 0; i < nodes.size; ++i) {
+    if (node.Read(context, nodes.data[i]) && node.IsOurs()) return true;
+  }
+  return false;
+}
+
+// Marks what the node writes; the tensor that another node has written already, or -1.
+int MarkOutputs(const tfl::IntArray* outputs, std::vector<char>* written) {
+  int twice = -1;
+  for (int i = 0; outputs != nullptr && i < outputs->size; ++i) {
+    const int tensor = outputs->data[i];
+    if (tensor < 0 || static_cast<size_t>(tensor) >= written->size()) continue;
+    if ((*written)[static_cast<size_t>(tensor)] != 0) twice = tensor;
+    (*written)[static_cast<size_t>(tensor)] = 1;
+  }
+  return twice;
+}
+
+// What may become segments, and the Expands. An error for a TFLiteSmart op that this library doesn't know, and for a graph that holds one in which
+// two nodes write one tensor: the runtime makes it as large as one of them says, and the other writes beyond its end.
 tfl::Status FindNodes(tfl::Context* context, NodeList* nodes, std::vector<int>* expands) {
   tfl::IntArray* plan = nullptr;
   if (context->GetExecutionPlan(context, &plan) != tfl::kOk || plan == nullptr) return tfl::kError;
+  std::vector<char> written(context->tensors_size);
+  int twice = -1;
   for (int i = 0; i < plan->size; ++i) {
     GraphNode node;
     const int index = plan->data[i];
     if (!node.Read(context, index)) return tfl::kError;
+    const int again = MarkOutputs(node.node->outputs, &written);
+    twice = again >= 0 ? again : twice;
     // No look at the version: the runtime says 1 for every custom op it doesn't know itself. An op that changes gets another name.
     if (node.IsOurs() && MakeOp(node.registration->custom_name) == nullptr) {
       context->ReportError(context, "TFLite Smart delegate: op must be one of %s. Received: %s. Install a newer tflite_smart.", OpNames(),
@@ -99,15 +124,10 @@ tfl::Status FindNodes(tfl::Context* context, NodeList* nodes, std::vector<int>* 
       nodes->Add(index);
     }
   }
-  return tfl::kOk;
-}
-
-bool HasOurs(tfl::Context* context, const tfl::IntArray& nodes) {
-  GraphNode node;
-  for (int i = 0; i < nodes.size; ++i) {
-    if (node.Read(context, nodes.data[i]) && node.IsOurs()) return true;
-  }
-  return false;
+  if (twice < 0 || (expands->empty() && !HasOurs(context, *nodes->get()))) return tfl::kOk;
+  context->ReportError(context, "TFLite Smart delegate: tensor %d must be written by one node. Received: two. The file is damaged: convert the model again.",
+                       twice);
+  return tfl::kError;
 }
 
 // Leaves out partitions without an op of ours: XNNPACK may have them.

@@ -228,6 +228,23 @@ def test_unknown_op(rng, capfd, name):
     assert "op must be one of Conv2D, " in message and f"Received: {name}." in message
 
 
+@pytest.mark.parametrize("has_ours", [True, False])
+def test_a_tensor_that_two_nodes_write(rng, capfd, has_ours):
+    """The runtime makes it as large as one of them says, and the other writes beyond. Without an op of ours the graph is the runtime's own business."""
+    model = models.ModelBuilder()
+    x, y = model.tensor("x", (1, 4)), model.tensor("y", (1, 4))
+    if has_ours:
+        model.custom("TFLiteSmart.FullyConnected", [x, model.packed("w", models.random_weight(rng, (4, 4), 0)), -1], [y], {"activation": "NONE", "keep_num_dims": 0})
+    else:
+        model.builtin("ABS", [x], [y])
+    model.builtin("ABS", [x], [y])
+    content = model.build([x], [y])
+    if has_ours:
+        assert "must be written by one node. Received: two." in refused(content, capfd)
+    else:
+        make_interpreter(content)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
