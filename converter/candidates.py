@@ -151,7 +151,7 @@ class Candidates:
         results = [self._pack(index, decision) for index, decision in enumerate(decisions)]
         fresh = find_weights(model)[0]
         packed = [(weight, blob, Encoding("raw", weight.info.axis, decision.compute)) for weight, decision, (blob, *_) in zip(fresh, decisions, results) if blob]
-        numbers = rewrite(model, packed, self._config.name).buffers
+        numbers = rewrite(model, packed, self._config).buffers
         size = model.write(self._path, overwrite=True)
         written = Model.read(self._path)
         for index, (weight, (blob, real_bytes, error)) in enumerate(zip(self.weights, results)):

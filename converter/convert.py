@@ -187,7 +187,7 @@ def _search(job: "Job", factors: layer_statistics.Factors | None, evaluation_dat
 def _write_checked(model: Model, packed: list[Encoded], path: str, job: "Job") -> dict[int, str]:
     """Rewrites the model, writes it and decodes everything again; returns for every packed buffer the operators of ours that read it."""
     with job.clock.phase("write", 1):
-        rewritten = rewrite(model, [(entry.weight, entry.blob, _encoding(entry)) for entry in packed], job.config.name)
+        rewritten = rewrite(model, [(entry.weight, entry.blob, _encoding(entry)) for entry in packed], job.config)
 
     def check_written(written: str) -> None:
         with job.clock.phase("check", len(packed)) as step:

@@ -67,6 +67,7 @@ class SmartConfig:
         target_max_drop: points of top-1 (percent) that may be lost on the labelled data that `convert` is given. There is at most one target.
         error_budget: the noise-to-signal power ratio that `allocate` deals out to the layers. With a target it is only where the search starts.
         min_weight_elements: smaller constants stay as they are.
+        bias_bits: 16 rounds the float biases beside packed weights to float16, far below what it costs to round the weights; 32 keeps them as they are.
         integer_only: recompress int8 weights and leave float ones alone.
         global_config, op_type_configs, op_name_configs: see the module's text.
 
@@ -83,6 +84,7 @@ class SmartConfig:
     target_max_drop: float | None = None
     error_budget: float = 0.01
     min_weight_elements: int = 512
+    bias_bits: int = 16
     integer_only: bool = False
     global_config: WeightConfig | None = WeightConfig()
     op_type_configs: Mapping[str, WeightConfig | None] = dataclasses.field(default_factory=dict)
@@ -97,6 +99,7 @@ class SmartConfig:
             ("target_bits_per_weight", lambda v: v is None or _is_number(v) and 0 < v <= 32, "a number in (0, 32], or null"),
             ("target_max_drop", lambda v: v is None or _is_number(v) and 0 <= v < 100, "points in [0, 100), or null"),
             ("min_weight_elements", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number of at least 1"),
+            ("bias_bits", lambda v: v in (16, 32) and isinstance(v, int), "16 or 32"),
             ("integer_only", lambda v: isinstance(v, bool), "true or false"),
         ]
         for field, valid, expected in rules:

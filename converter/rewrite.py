@@ -12,8 +12,9 @@ from tflite_smart import __version__
 from tflite_smart.converter import control_dependencies, slim
 from tflite_smart.converter.format import VERSION as FORMAT_VERSION
 from tflite_smart.converter.model_editor import Model
-from tflite_smart.converter.passes import FUSED, dequantize, expand, reshape
+from tflite_smart.converter.passes import FUSED, dequantize, expand, half_bias, reshape
 from tflite_smart.converter.passes.base import OP_PREFIX, Encoding
+from tflite_smart.converter.recipe import SmartConfig
 from tflite_smart.converter.selection import Weight, is_fused
 
 METADATA_ENTRY = "TFLITE_SMART"
@@ -28,7 +29,7 @@ class Rewritten:
     buffers: dict[int, int]
 
 
-def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], recipe: str) -> Rewritten:
+def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], config: SmartConfig) -> Rewritten:
     """Edits the model in place."""
     packed = list(packed)
     if not packed:
@@ -38,9 +39,11 @@ def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], reci
     for subgraph in model.schema.subgraphs:
         reshape.apply(model, subgraph)
     runs_as = {weight.buffer: _rewrite_weight(model, weight, blob, encoding) for weight, blob, encoding in packed}
+    if config.bias_bits == 16:
+        half_bias.apply(model)
     control_dependencies.renumber(model, before)
     model.drop_unused_codes()
-    about = {"format_version": FORMAT_VERSION, "tool_version": __version__, "recipe": recipe, "requires": _REQUIRES}
+    about = {"format_version": FORMAT_VERSION, "tool_version": __version__, "recipe": config.name, "requires": _REQUIRES}
     model.set_metadata(METADATA_ENTRY, json.dumps(about, sort_keys=True).encode())
     return Rewritten(runs_as, slim.share_empty_buffers(model))
 

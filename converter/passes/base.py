@@ -11,6 +11,8 @@ from tflite_smart.converter.model_editor import DAMAGE, Model
 
 OP_PREFIX = "TFLiteSmart."
 SCALES_NAME = "scales"  # of the constant with the scales of an int8 weight
+# What an option means that is not there: the value that it nearly always has.
+USUAL = {"builtin_version": 1, "depth_multiplier": 1, "dilation_h": 1, "dilation_w": 1, "keep_num_dims": 0, "stride_h": 1, "stride_w": 1}
 TEXTS = ("activation", "codec", "compute", "padding")  # the options that are no numbers
 PADDING = {schema.Padding.SAME: "SAME", schema.Padding.VALID: "VALID"}
 # The activations that LiteRT's own convolution kernels know, and ours.
@@ -69,17 +71,18 @@ class Edit:
 
 
 def custom_options(attributes: dict[str, int | str]) -> np.ndarray:
-    """A FlexBuffer map; its keys are sorted, so the bytes depend on nothing else."""
+    """A FlexBuffer map of what is not as usual; its keys are sorted, so the bytes depend on nothing else."""
     builder = flexbuffers.Builder()
     with builder.Map():
         for key, value in sorted(attributes.items()):
-            builder.Key(key)
-            builder.Add(value)
+            if USUAL.get(key) != value:
+                builder.Key(key)
+                builder.Add(value)
     return np.frombuffer(bytes(builder.Finish()), np.uint8)
 
 
 def read_options(op: schema.OperatorT) -> dict[str, int | str]:
-    """Inverse of `custom_options`. Raises ModelFormatError: the options are not what it writes."""
+    """Inverse of `custom_options`, with what is as usual. Raises ModelFormatError: the options are not what it writes."""
     try:
         attributes = flexbuffers.Loads(b"" if op.customOptions is None else bytes(op.customOptions))
         good = all(isinstance(value, str) if key in TEXTS else isinstance(value, int) and abs(value) < 1 << 31 for key, value in attributes.items())
@@ -87,7 +90,7 @@ def read_options(op: schema.OperatorT) -> dict[str, int | str]:
         good, attributes = False, type(error).__name__
     if not good:
         raise ModelFormatError(f"operator options: they must be a map of texts and 32-bit integers. Received: {str(attributes)[:80]}. The model is damaged; convert the original again.")
-    return attributes
+    return {**USUAL, **attributes}
 
 
 def replace(model: Model, site: Site, encoding: Encoding, name: str, inputs: list[int], attributes: dict) -> Edit:

@@ -1,9 +1,11 @@
 // TFLiteSmart.Conv2D, .DepthwiseConv2D and .FullyConnected. Inputs: x, packed weight, bias or -1; for a packed weight of value kind
 // `integer` also the scales of its quantization. x, y and bias are float32, or int8, int8 and int32 (then the weight must be `integer`).
+// A bias that is added to floats may also be a float16 constant.
 #include <new>
 #include <vector>
 
 #include "doors/builtin_params.h"
+#include "doors/half_bias.h"
 #include "doors/int8_quantization.h"
 #include "doors/op.h"
 #include "doors/plain_ops.h"
@@ -58,6 +60,7 @@ class MultiplyOp : public PackedOp {
                                                                 weight_, activation_, fully_connected())
                                            : float_scales_.Read(Input(context, kScales), weight_));
     }
+    if (BiasType(context) == tfl::kFloat16) TFS_RETURN_IF_ERROR(half_bias_.Read(*Input(context, kBias), weight_.num_channels));
     return Resize(context, Output(context), y);
   }
 
@@ -69,7 +72,7 @@ class MultiplyOp : public PackedOp {
     TFS_RETURN_IF_ERROR(CheckMemory(Output(context), y, "output"));
     const tfl::Tensor* tensor = Input(context, kBias);
     if (tensor != nullptr) {
-      TFS_RETURN_IF_ERROR(ReadShape(tensor, integer(context) ? tfl::kInt32 : tfl::kFloat32, "bias", &bias));
+      TFS_RETURN_IF_ERROR(ReadShape(tensor, BiasType(context), "bias", &bias));
       TFS_RETURN_IF_ERROR(CheckMemory(tensor, bias, "bias"));
     }
     if (integer(context)) return RunInt8(*Input(context, kX), tensor, *Output(context));
@@ -113,12 +116,19 @@ class MultiplyOp : public PackedOp {
   // Integer arithmetic; with float activations an integer weight is a uniform one.
   bool integer(tfl::Context* context) const { return integer_weight() && Input(context, kX)->type == tfl::kInt8; }
 
+  // What the type of a bias must be.
+  tfl::Type BiasType(tfl::Context* context) const {
+    const tfl::Tensor* bias = Input(context, kBias);
+    if (integer(context)) return tfl::kInt32;
+    return bias != nullptr && bias->type == tfl::kFloat16 ? tfl::kFloat16 : tfl::kFloat32;
+  }
+
   Status Shapes(tfl::Context* context, Shape* x, Shape* y) {
     Shape any;
     const tfl::Type type = integer(context) ? tfl::kInt8 : tfl::kFloat32;
     TFS_RETURN_IF_ERROR(ReadShape(Input(context, kX), type, "input", x));
     TFS_RETURN_IF_ERROR(ReadShape(Output(context), type, "output", &any));
-    TFS_RETURN_IF_ERROR(CheckBias(Input(context, kBias), integer(context) ? tfl::kInt32 : tfl::kFloat32, weight_));
+    TFS_RETURN_IF_ERROR(CheckBias(Input(context, kBias), BiasType(context), weight_));
     return Infer(*x, y);
   }
 
@@ -128,7 +138,8 @@ class MultiplyOp : public PackedOp {
       weight.value_kind = ValueKind::kUniform;
       weight.scales = float_scales_.scales();
     }
-    const ConvLayer layer = {&weight, geometry_, activation_, bias == nullptr ? nullptr : bias->data.f, x.data.f, y.data.f};
+    const float* const added = bias == nullptr ? nullptr : bias->type == tfl::kFloat16 ? half_bias_.values() : bias->data.f;
+    const ConvLayer layer = {&weight, geometry_, activation_, added, x.data.f, y.data.f};
     return in_int8_ && IsDynamicInt8(weight, geometry_) ? RunDynamicInt8Conv2D(runtime_, layer) : RunConv2D(runtime_, layer);
   }
 
@@ -154,6 +165,7 @@ class MultiplyOp : public PackedOp {
 
   Int8Quantization quantization_;
   WeightScales float_scales_;
+  HalfBias half_bias_;
   size_t residual_ = 0;  // input that is added to the output; 0: none
   Activation residual_activation_ = Activation::kNone;
   Curve curve_ = Curve::kNone;
@@ -168,10 +180,10 @@ class Conv2DOp : public MultiplyOp {
     ConvGeometry& g = geometry_;
     TFS_RETURN_IF_ERROR(ReadActivation(options, &activation_));
     TFS_RETURN_IF_ERROR(ReadCompute(options, *runtime_, &in_int8_));
-    TFS_RETURN_IF_ERROR(options.Int("stride_h", 1, kMaxStep, &g.stride_height));
-    TFS_RETURN_IF_ERROR(options.Int("stride_w", 1, kMaxStep, &g.stride_width));
-    TFS_RETURN_IF_ERROR(options.Int("dilation_h", 1, kMaxStep, &g.dilation_height));
-    TFS_RETURN_IF_ERROR(options.Int("dilation_w", 1, kMaxStep, &g.dilation_width));
+    TFS_RETURN_IF_ERROR(options.Int("stride_h", 1, kMaxStep, 1, &g.stride_height));
+    TFS_RETURN_IF_ERROR(options.Int("stride_w", 1, kMaxStep, 1, &g.stride_width));
+    TFS_RETURN_IF_ERROR(options.Int("dilation_h", 1, kMaxStep, 1, &g.dilation_height));
+    TFS_RETURN_IF_ERROR(options.Int("dilation_w", 1, kMaxStep, 1, &g.dilation_width));
     TFS_RETURN_IF_ERROR(options.Int("filter_h", 1, kMaxInt, &g.filter_height));
     TFS_RETURN_IF_ERROR(options.Int("filter_w", 1, kMaxInt, &g.filter_width));
     int padding;
@@ -179,7 +191,7 @@ class Conv2DOp : public MultiplyOp {
     padding_.same = padding == 1;
     g.filter_in = 1;
     if (depthwise_) {
-      TFS_RETURN_IF_ERROR(options.Int("depth_multiplier", 1, kMaxInt, &depth_multiplier_));
+      TFS_RETURN_IF_ERROR(options.Int("depth_multiplier", 1, kMaxInt, 1, &depth_multiplier_));
     } else {
       TFS_RETURN_IF_ERROR(options.Int("filter_in", 1, kMaxInt, &g.filter_in));
     }
@@ -230,7 +242,7 @@ class FullyConnectedOp : public MultiplyOp {
   Status ReadOptions(const Options& options) override {
     TFS_RETURN_IF_ERROR(ReadActivation(options, &activation_));
     TFS_RETURN_IF_ERROR(ReadCompute(options, *runtime_, &in_int8_));
-    return options.Int("keep_num_dims", 0, 1, &keep_num_dims_);
+    return options.Int("keep_num_dims", 0, 1, 0, &keep_num_dims_);
   }
 
   Status Infer(const Shape& x, Shape* y) override {

@@ -12,6 +12,7 @@ size_t ElementBytes(tfl::Type type) {
     case tfl::kFloat32:
     case tfl::kInt32: return 4;
     case tfl::kInt64: return 8;
+    case tfl::kFloat16: return 2;
     case tfl::kUInt8:
     case tfl::kInt8: return 1;
     case tfl::kNoType: break;
@@ -26,6 +27,7 @@ const char* TypeName(tfl::Type type) {
     case tfl::kInt64: return "int64";
     case tfl::kUInt8: return "uint8";
     case tfl::kInt8: return "int8";
+    case tfl::kFloat16: return "float16";
     case tfl::kNoType: break;
   }
   return "another";
@@ -51,6 +53,13 @@ Status Options::Int(const char* key, int64_t min, int64_t max, int32_t* value) c
   }
   return MakeError(Code::kInvalidArgument, "option %s must be an integer. Received: %s. Convert the model again.", key,
                    result == FlexMap::kMissing ? "no such key" : "another type");
+}
+
+Status Options::Int(const char* key, int64_t min, int64_t max, int32_t missing, int32_t* value) const {
+  int64_t received;
+  if (map_.GetInt(key, &received) != FlexMap::kMissing) return Int(key, min, max, value);
+  *value = missing;
+  return Status();
 }
 
 Status Options::Choice(const char* key, const char* const* names, int* index) const {

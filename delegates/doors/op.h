@@ -23,9 +23,11 @@ constexpr char kOpPrefix[] = "TFLiteSmart.";
 class Options {
  public:
   Status Parse(const void* data, int size);
+  // A key that need not be there has a `missing`: what this means.
   Status Int(const char* key, int64_t min, int64_t max, int32_t* value) const;
+  Status Int(const char* key, int64_t min, int64_t max, int32_t missing, int32_t* value) const;
 
-  // *index: the place of the string in `names`, which ends with null. A key that need not be there has a `missing`: the index that this means.
+  // *index: the place of the string in `names`, which ends with null.
   Status Choice(const char* key, const char* const* names, int* index) const;
   Status Choice(const char* key, const char* const* names, int missing, int* index) const;
 

@@ -19,7 +19,7 @@ namespace tfl {
 
 enum Status : int { kOk = 0, kError = 1, kDelegateError = 2 };
 
-enum Type : int { kNoType = 0, kFloat32 = 1, kInt32 = 2, kUInt8 = 3, kInt64 = 4, kInt8 = 9 };
+enum Type : int { kNoType = 0, kFloat32 = 1, kInt32 = 2, kUInt8 = 3, kInt64 = 4, kInt8 = 9, kFloat16 = 10 };
 
 enum AllocationType : int { kMemNone = 0, kMmapRo = 1, kArenaRw = 2, kArenaRwPersistent = 3, kDynamic = 4, kPersistentRo = 5, kCustom = 6 };
 

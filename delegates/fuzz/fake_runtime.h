@@ -161,7 +161,10 @@ class FakeRuntime {
     std::vector<uint8_t> settings;
   };
 
-  static size_t ElementBytes(tfl::Type type) { return type == tfl::kInt64 ? 8 : type == tfl::kInt8 || type == tfl::kUInt8 ? 1 : 4; }
+  static size_t ElementBytes(tfl::Type type) {
+    if (type == tfl::kFloat16) return 2;
+    return type == tfl::kInt64 ? 8 : type == tfl::kInt8 || type == tfl::kUInt8 ? 1 : 4;
+  }
 
   static void Ignore(tfl::Context*, const char*, ...) {}
 

@@ -16,7 +16,7 @@ from tflite_smart.converter.errors import ModelFormatError, OutputExistsError, R
 from tflite_smart.converter.expand import expand
 from tflite_smart.converter.model_editor import Model
 
-RECIPE = {"min_weight_elements": 256}
+RECIPE = {"min_weight_elements": 256, "bias_bits": 32}
 
 
 def dense_tree(sizes=(64, 96, 40), seed=3):

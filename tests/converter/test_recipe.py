@@ -74,6 +74,8 @@ def test_the_default_recipe():
         ({"integer_only": "no"}, "integer_only"),
         ({"target_snr_db": True}, "target_snr_db"),
         ({"min_weight_elements": 2.5}, "min_weight_elements"),
+        ({"bias_bits": 8}, "bias_bits"),
+        ({"bias_bits": 16.0}, "bias_bits"),
         ({"name": 5}, "name"),
         ({"op_type_configs": {"CONV2D": None}}, "CONV2D"),
         ({"global_config": {"relative_error": 1.5}}, "relative_error"),

@@ -265,11 +265,23 @@ def test_wrong_options(rng, capfd, options, message):
     assert "TFLiteSmart.Conv2D 'filter'" in report  # which op, by the name that the user knows
 
 
-@pytest.mark.parametrize("missing", ["stride_h", "padding", "activation", "filter_w", "filter_in"])
+@pytest.mark.parametrize("missing", ["filter_h", "padding", "activation", "filter_w", "filter_in"])
 def test_missing_option(rng, capfd, missing):
     options = {**models.CONV_OPTIONS, "filter_h": 3, "filter_w": 3, "filter_in": 8}
     del options[missing]
     assert f"option {missing} must be" in refused(raw_options_model(rng, options), capfd)
+
+
+def test_missing_options_mean_the_usual(rng):
+    x, weight = rng.normal(size=X_SHAPE).astype(np.float32), models.random_weight(rng, (40, 3, 3, 8), 0)
+    options = {**models.CONV_OPTIONS, "filter_h": 3, "filter_w": 3, "filter_in": 8}
+    results = []
+    for left_out in ((), ("stride_h", "stride_w", "dilation_h", "dilation_w", "builtin_version", "codec", "bits_per_weight")):
+        model = models.ModelBuilder()
+        tensors = model.tensor("x", X_SHAPE), model.tensor("y", (1, 6, 6, 40))
+        model.custom("TFLiteSmart.Conv2D", [tensors[0], model.packed("filter", weight), -1], [tensors[1]], {key: options[key] for key in options if key not in left_out})
+        results.append(run(model.build([tensors[0]], [tensors[1]]), x))
+    np.testing.assert_array_equal(*results)
 
 
 def raw_options_model(rng, options):
@@ -320,6 +332,30 @@ def test_tile_that_ends_wrong_is_an_error_of_invoke(rng, capfd):
     with pytest.raises(RuntimeError) as error:
         invoke(interpreter, np.ones(X_SHAPE, np.float32))
     assert "tile_end must" in str(error.value) + capfd.readouterr().err
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_float16_bias_is_added_as_the_floats_that_it_stands_for(rng, depthwise):
+    """Normal and denormal numbers, both zeros and the largest."""
+    bias = np.concatenate([[0, -0.0, 2.0**-24, -(2.0**-15), 65504, -65504, 1, 0.1], rng.normal(size=32)]).astype(np.float16)
+    weight = models.random_weight(rng, (1, 3, 3, 40) if depthwise else (40, 3, 3, 8), 3 if depthwise else 0)
+    shape, x = ((3, 3), rng.normal(size=(1, 6, 6, 40))) if depthwise else ((3, 3, 8), rng.normal(size=X_SHAPE))
+    results = [run(models.conv_model(x.shape, weight, shape, bias=b, depth_multiplier=1 if depthwise else None), x.astype(np.float32)) for b in (bias, bias.astype(np.float32))]
+    np.testing.assert_array_equal(*results)
+    none = run(models.conv_model(x.shape, weight, shape, depth_multiplier=1 if depthwise else None), x.astype(np.float32))
+    assert np.count_nonzero(results[0] != none) > 0.8 * none.size
+
+
+def test_float16_bias_that_is_none(rng, capfd):
+    weight, bias = models.random_weight(rng, (40, 3, 3, 8), 0), np.ones(40, np.float16)
+    for value in (np.inf, -np.inf, np.nan):
+        bias[7] = value
+        assert "float16 bias must be finite. Received: bias[7]=0x" in refused(model_of(X_SHAPE, weight, bias=bias), capfd)
+    assert "bias elements must be 40" in refused(model_of(X_SHAPE, weight, bias=bias[:39]), capfd)
+    model = models.ModelBuilder()
+    x, y, varying = model.tensor("x", X_SHAPE), model.tensor("y", (1, 6, 6, 40)), model.tensor("bias", (40,), "float16")
+    model.custom("TFLiteSmart.Conv2D", [x, model.packed("filter", weight), varying], [y], {**models.CONV_OPTIONS, "filter_h": 3, "filter_w": 3, "filter_in": 8})
+    assert "float16 bias must be a constant of 40 values. Received: not constant" in refused(model.build([x, varying], [y]), capfd)
 
 
 def test_weight_that_does_not_fit_the_op(rng, capfd):
