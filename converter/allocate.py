@@ -24,6 +24,9 @@ from tflite_smart.converter.recipe import SmartConfig, WeightConfig
 # Beyond 45 % rms error the buckets are wider than most weights, below 0.2 % they are finer than int8's.
 _LEAST_RELATIVE_ERROR, _MOST_RELATIVE_ERROR = 0.002, 0.45
 _MOST_BASIS_BITS = 1.0
+# So small a weight may also stay in floats, which takes little and keeps high fidelity in reach: first layers are thin, and all others suffer from their noise.
+_MOST_FLOATS, _FLOAT_BITS = 512, 32.0
+_TOO_SENSITIVE = "8-bit ids would add more noise to the outputs than the recipe allows for"
 _TABLE_OPS = ("GATHER", "EMBEDDING_LOOKUP")
 _BISECTIONS = 40
 _SPATIAL_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
@@ -86,6 +89,7 @@ def allocate(weights: list[WeightInfo], config: SmartConfig, facts: Sequence[Lay
     else:
         errors = _deal(config.error_budget, sizes, [facts[index] for index in shared])
     asked = dict(zip(shared, errors.tolist()))
+    decisions = [Skip(_TOO_SENSITIVE) if asked.get(index) == 0.0 else decision for index, decision in enumerate(decisions)]
     return [
         _settings(weight, decision, asked.get(index)) if isinstance(decision, WeightConfig) else decision
         for index, (weight, decision) in enumerate(zip(weights, decisions))
@@ -93,18 +97,19 @@ def allocate(weights: list[WeightInfo], config: SmartConfig, facts: Sequence[Lay
 
 
 def _deal(budget: float, sizes: np.ndarray, facts: list[LayerFacts]) -> np.ndarray:
-    """The relative error to ask of every layer so that all bits are fewest and the expected noise of the outputs is `budget`: bisection over the multiplier."""
+    """The relative error to ask of every layer so that all bits are fewest and the expected noise of the outputs is `budget`, 0 for a layer that had better stay as it is:
+    bisection over the multiplier."""
     if not facts:
         return np.zeros(0)
-    bits = sizes[:, None] * np.stack([fact.curve.bits for fact in facts])
-    noise = np.stack([fact.sensitivity * fact.curve.noise for fact in facts])
+    bits = sizes[:, None] * np.stack([np.append(fact.curve.bits, _FLOAT_BITS if size <= _MOST_FLOATS else np.inf) for fact, size in zip(facts, sizes)])
+    noise = np.stack([np.append(fact.sensitivity * fact.curve.noise, 0.0) for fact in facts])
     every = np.arange(len(facts))
     low, high = -20.0, 60.0  # log2 of the multiplier, bits for the whole noise of a layer
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         chosen = (bits + 2.0**middle * noise).argmin(axis=1)
         low, high = (middle, high) if noise[every, chosen].sum() > budget else (low, middle)
-    return np.array([fact.curve.asked[index] for fact, index in zip(facts, (bits + 2.0**high * noise).argmin(axis=1))])
+    return np.array([np.append(fact.curve.asked, 0.0)[index] for fact, index in zip(facts, (bits + 2.0**high * noise).argmin(axis=1))])
 
 
 def shares_budget(weights: list[WeightInfo], config: SmartConfig) -> list[bool]:

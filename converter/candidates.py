@@ -13,7 +13,7 @@ import numpy as np
 from tflite_smart.converter import layer_statistics, rate_distortion
 from tflite_smart.converter.allocate import LayerFacts, Skip, allocate, shares_budget
 from tflite_smart.converter.compress import TensorSettings, choose_codec, compress_tensor
-from tflite_smart.converter.encoding import OPERATOR_BYTES
+from tflite_smart.converter.encoding import counted_bytes
 from tflite_smart.converter.errors import UnpackableWeightError
 from tflite_smart.converter.format import PackedWeight, Quantized
 from tflite_smart.converter.layer_statistics import Factors
@@ -174,7 +174,7 @@ class Candidates:
             return nothing
         finally:
             self._model.release()
-        if len(result.blob) + OPERATOR_BYTES * len(weight.sites) >= weight.stored.nbytes:
+        if counted_bytes(weight, len(result.blob)) >= weight.stored.nbytes:
             return nothing
         raw_bits, real_bits = (choose_codec(result.quantized.ids, dataclasses.replace(decision, codecs=codecs))[2] for codecs in (("raw",), decision.codecs))
         return result.blob, len(result.blob) + (real_bits - raw_bits) * weight.info.num_elements / 8, result.relative_error

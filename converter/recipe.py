@@ -83,7 +83,7 @@ class SmartConfig:
     target_bits_per_weight: float | None = None
     target_max_drop: float | None = None
     error_budget: float = 0.01
-    min_weight_elements: int = 512
+    min_weight_elements: int = 64
     bias_bits: int = 16
     integer_only: bool = False
     global_config: WeightConfig | None = WeightConfig()

@@ -35,9 +35,6 @@ OURS = ("smart", "smart calibrated")
 CODERS = (*OURS, *peers.PEERS)
 BIT_RATES, SNRS_DB = (2, 3, 4, 5, 6), (10, 15, 20, 25, 30)
 _BITS = (2, 3, 4, 6.05)
-# What whole files should take with the top-1 of the float model nearly kept: (data-free, calibrated). How one rounding happens to fall moves top-1 by half a point, so a size just below is measured as well.
-GOALS_BYTES = {"ResNet56": (300_000, 250_000), "ResNet8": (48_000, 40_000), "VGG16": (190_600, 92_400)}
-_ROUNDINGS = (1, 0.99)
 
 
 @dataclasses.dataclass
@@ -57,15 +54,9 @@ class Subject:
         return sum(w.info.num_elements for w in self.weights)
 
 
-def settings_of(coder: str, model: str) -> list[dict]:
-    """What a coder is measured with on a model."""
-    if coder not in OURS:
-        return peers.PEERS[coder][1]
-    return [{"target_size_bytes": round(goal * part)} for goal in _goals(coder, model) for part in _ROUNDINGS] + [{"target_bits_per_weight": bits} for bits in _BITS]
-
-
-def _goals(coder: str, model: str) -> list[int]:
-    return [GOALS_BYTES[model][OURS.index(coder)]] if model in GOALS_BYTES else []
+def settings_of(coder: str) -> list[dict]:
+    """What a coder is measured with."""
+    return [{"target_bits_per_weight": bits} for bits in _BITS] if coder in OURS else peers.PEERS[coder][1]
 
 
 def open_subject(name: str, folder: Path, num_images: int) -> Subject:
@@ -192,15 +183,6 @@ def print_margins(name: str, results: Results) -> None:
         print(f"  {name:10s} {coder:18s} " + "   ".join(" ".join(f"{figure:7.{digits}f}" for figure in figures) for figures, digits in ((gains, 2), (ratios[0], 3), (ratios[1], 3))))
 
 
-def print_goals(name: str, subject: Subject, results: Results) -> None:
-    top1 = np.mean(subject.answers.argmax(1) == subject.y)
-    for coder in OURS:
-        for goal in _goals(coder, name):
-            drops = [100 * (top1 - row["top1"]) for row in results.curve(name, coder) if "target_size_bytes" in row["settings"]]
-            if drops:
-                print(f"  {name:10s} {coder:18s} {goal:7d} bytes, {subject.path.stat().st_size / goal:5.2f}x: {', '.join(f'{drop:.2f}' for drop in drops)}; mean {np.mean(drops):.2f}")
-
-
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -218,7 +200,7 @@ def main(arguments: list[str]) -> int:
         subject = subjects[name] = open_subject(name, options.folder, options.images)
         with tempfile.TemporaryDirectory() as scratch:
             for coder in () if options.as_it_is else options.coders:
-                for settings in settings_of(coder, name):
+                for settings in settings_of(coder):
                     measure = measure_ours if coder in OURS else measure_peer
                     results.get(name, coder, settings, options.images, lambda: measure(subject, coder, settings, Path(scratch) / "coded.tflite"))
                 print(f"{name}: {coder} done", file=sys.stderr, flush=True)
@@ -233,10 +215,6 @@ def main(arguments: list[str]) -> int:
     print(f"\nOurs beside NNCodec: dB more at {', '.join(map(str, BIT_RATES))} bits a weight; bytes of the whole file over NNCodec's at {', '.join(map(str, SNRS_DB))} dB, ours as it is, then ours after zstd, too")
     for name in subjects:
         print_margins(name, results)
-    print("\nPoints of top-1 lost at the sizes aimed at, and 1 % below")
-    for name, subject in subjects.items():
-        if name in GOALS_BYTES:
-            print_goals(name, subject, results)
     return 0
 
 

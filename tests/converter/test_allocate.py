@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tflite_smart.converter.allocate import LayerFacts, WeightInfo, allocate
+from tflite_smart.converter.allocate import LayerFacts, Skip, WeightInfo, allocate
 from tflite_smart.converter.compress import TensorSettings
 from tflite_smart.converter.rate_distortion import Curve, count
 from tflite_smart.converter.recipe import SmartConfig, WeightConfig
@@ -39,6 +39,14 @@ def test_on_the_textbooks_law_noise_goes_by_size_over_sensitivity():
         expected = 0.004 * weight.num_elements / (total * fact.sensitivity)
         assert 10 * np.log10(setting.relative_error**2 / expected) == pytest.approx(0, abs=GRID_DB)
     assert 10 * np.log10(noise(facts, settings) / 0.004) == pytest.approx(0, abs=GRID_DB)
+
+
+@pytest.mark.parametrize(("elements", "sensitivity", "stays"), [(400, 3e4, True), (400, 3.0, False), (800, 3e4, False)])
+def test_a_small_layer_stays_in_floats_where_its_noise_alone_would_be_too_much(elements, sensitivity, stays):
+    weights, facts = [info(80_000), info(elements)], [LayerFacts(law(), 1.0), LayerFacts(law(), sensitivity)]
+    large, small = allocate(weights, SmartConfig(error_budget=0.004), facts)
+    assert isinstance(large, TensorSettings) and isinstance(small, Skip if stays else TensorSettings)
+    assert not stays or "8-bit ids would add more noise" in small.reason
 
 
 def test_no_other_mix_of_the_same_bits_has_less_noise():

@@ -220,3 +220,18 @@ def test_smartdeal_takes_what_is_large_enough_for_bases(source, tmp_path):
     kinds = {row.value_kind for row in report.packed}
     assert "smartdeal" in kinds and kinds <= {"smartdeal", "uniform"}
     assert all(0.15 < row.relative_error < 0.25 and row.bits_per_weight < 5 for row in report.packed if row.value_kind == "smartdeal")
+
+
+@pytest.mark.parametrize("relative_error", [0.005, 0.3])
+def test_whether_a_small_weight_is_packed_does_not_depend_on_its_error(tmp_path, relative_error):
+    """Ids of 3 bits would make the smallest smaller, ids of 8 would not."""
+    tree, rng = model_tree(), np.random.default_rng(4)
+    graph = Graph(tree)
+    x, outputs = graph.tensor("x", (1, 9)), []
+    for size in (8, 32, 64):
+        outputs.append(graph.tensor(f"y{size}", (1, size)))
+        weight = graph.constant(f"w{size}", rng.laplace(size=(size, 9)).astype(np.float32))
+        graph.op("FULLY_CONNECTED", [x, weight, -1], [outputs[-1]], schema.FullyConnectedOptionsT())
+    graph.finish([x], outputs)
+    report = convert(write(tree, tmp_path / "plain.tflite"), {"global_config": {"relative_error": relative_error}})
+    assert [row.name for row in report.packed] == ["w32", "w64"] and "would not shrink" in report.skipped[0].skipped

@@ -106,7 +106,7 @@ def test_method(methods, tmp_path):
     plain = ts.strip(wrapped)
     assert not smart_weights(plain) and [type(layer) for layer in plain.layers] == [type(layer) for layer in model.layers]
     np.testing.assert_allclose(plain(x), wrapped(x), rtol=1e-6, atol=1e-6)
-    report = ts.convert(wrapped, recipe={"global_config": {"relative_error": 0.02}, "min_weight_elements": 64}, output=tmp_path / "model.tflite")
+    report = ts.convert(wrapped, recipe={"global_config": {"relative_error": 0.02}, "min_weight_elements": 64, "bias_bits": 32}, output=tmp_path / "model.tflite")
     assert len(report.packed) >= 2  # depthwise filter and head may be too small to gain
     exact = methods[-1].name in EXACT
     assert not exact or max(row.relative_error for row in report.packed) < 1e-5

@@ -37,7 +37,7 @@ def test_projected_weights_are_those_of_the_file(model, rng, tmp_path):
     x = rng.random((8, 8, 8, 4), np.float32)
     before = model.get_weights()
     projected = ts.project(model, RECIPE)
-    report = ts.convert(model, RECIPE, output=tmp_path / "model.tflite")
+    report = ts.convert(model, {**RECIPE, "bias_bits": 32}, output=tmp_path / "model.tflite")  # biases, into which normalisations go, are not projected
     np.testing.assert_allclose(projected(x), outputs(tmp_path / "model.tflite", x), rtol=1e-4, atol=1e-4)
     assert np.abs(projected(x) - model(x)).max() > 1e-2
     assert all(np.array_equal(*pair) for pair in zip(before, model.get_weights()))
