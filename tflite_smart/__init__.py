@@ -23,6 +23,7 @@ _HOMES = {
     "smart_wrap": "tflite_smart.wrap",
     "strip": "tflite_smart.wrap",
     "project": "tflite_smart.projection",
+    "loosen": "tflite_smart.projection",
     "load_model": "tflite_smart.wrap",
     "smart_weights": "tflite_smart.wrap",
     "WrapConfig": "tflite_smart.config",

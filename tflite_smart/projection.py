@@ -1,4 +1,7 @@
-"""`project`: a Keras model with the weights that conversion would give it. What post-training compression found is then where training begins, or, again and again, where it comes back to."""
+"""`project`: a Keras model with the weights that conversion would give it. What post-training compression found is then where training begins, or, again and again, where it comes back to.
+
+`loosen` is for the beginning: float weights that round to what was found, and are ready to move.
+"""
 
 import tempfile
 from pathlib import Path
@@ -16,6 +19,7 @@ from tflite_smart.converter.rewrite import is_smart
 from tflite_smart.converter.selection import find_weights
 from tflite_smart.wrap import clone, plain_weights, smart_weights
 
+_HALVINGS = 12  # of the way from one weight to the other
 _SAME = 1e-4  # relative: what folding a batch normalization into float32 weights rounds off
 
 
@@ -39,6 +43,7 @@ def project(model, recipe=None, calibration_data=None):
     Example:
         >>> recipe = ts.SmartConfig(target_size_bytes=170_000, global_config=ts.WeightConfig(buckets="uniform"))  # doctest: +SKIP
         >>> wrapped = ts.smart_wrap(ts.project(model, recipe, images), EntropyQuantize(keep_grid=True))  # doctest: +SKIP
+        >>> ts.loosen(wrapped, model)  # doctest: +SKIP
     """
     if not isinstance(model, keras.Model) or not model.built or smart_weights(model):
         raise UnsupportedModelError(f"model must be a built plain Keras 3 model. Received: {type(model).__name__}. Project before wrapping, or strip the model first.")
@@ -59,6 +64,33 @@ def project(model, recipe=None, calibration_data=None):
         if new is not None:
             variable.assign(layout.from_matrix(new))
     return projected
+
+
+def loosen(wrapped, model) -> None:
+    """Moves the float weights behind a wrapped model's rounding towards another model's, each as far as it still rounds to what it did.
+
+    A model that was projected and then wrapped begins with every weight in the middle of a step, and few change their id in a short training. With the float network behind the rounding, those
+    that error feedback rounded the other way lie at the border: ids are the projected ones, and move where a gradient says so.
+
+    Args:
+        wrapped: what `smart_wrap` made of `project(model, ...)`, not trained yet, with methods that round each weight by itself. Changed in place.
+        model: the plain model that was projected.
+    """
+    behind = {id(weight.raw): weight for weight in smart_weights(wrapped)}
+    for (variable, _), (target, _) in zip(plain_weights(wrapped), plain_weights(model), strict=True):
+        if id(variable) in behind:
+            variable.assign(_border(behind[id(variable)].rounded, variable.value, target.value))
+
+
+def _border(rounded, near, far):
+    """The furthest values between `near` and `far` that `rounded`, a function that rounds element by element, still takes to what it makes of `near`."""
+    wanted = rounded(near)
+    near, far = (keras.ops.where(rounded(far) == wanted, far, near), far)
+    for _ in range(_HALVINGS):
+        middle = (near + far) / 2
+        same = rounded(middle) == wanted
+        near, far = keras.ops.where(same, middle, near), keras.ops.where(same, far, middle)
+    return near
 
 
 def _matrices(path: str) -> list[np.ndarray]:

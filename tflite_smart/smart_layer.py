@@ -71,10 +71,14 @@ class SmartWeight(keras.layers.Layer):
         finished = getattr(_running, "finished", {})
         if id(self) in finished:
             return ops.convert_to_tensor(finished[id(self)])
-        weight = value = ops.cast(self.raw.value, "float32")
+        weight = ops.cast(self.raw.value, "float32")
+        return ops.where(self.step.value > 0, self.rounded(weight), weight)
+
+    def rounded(self, weight):
+        """What the methods make of a weight, `raw` or another, float32."""
         for method, state in zip(self.methods, self._states):
-            value = method.apply(value, _tensors(state), self.layout)
-        return ops.where(self.step.value > 0, value, weight)
+            weight = method.apply(weight, _tensors(state), self.layout)
+        return weight
 
     def update(self, weight):
         """Counts a step and lets the methods update their variables. Returns the weight, which the first method may have replaced.

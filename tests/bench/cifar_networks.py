@@ -73,7 +73,8 @@ class Network:
         row_steps, row_rate: of each row of the table.
         sparsity: pattern of layer names -> fractions of zeros of the rows `pruned to 90 %` and `pruned, 4 bits`; the layers with few weights keep more of them.
         wide_steps: pattern of layer names -> `EntropyQuantize.step` of the row `wide steps`.
-        fine, smartdeal_error: pattern of the layers that the row `SmartDeal, no retraining` does not decompose, and the relative error that the others get.
+        fine, smartdeal_error, smartdeal_threshold: pattern of the layers that the SmartDeal rows do not decompose, and what the others get: a relative error without retraining, and
+            `SmartDeal.threshold` in training.
         smaller, projected_rate: how many times smaller the network is made that the row `compressed, then trained` goes on with, and that row's highest learning rate.
     """
 
@@ -86,6 +87,7 @@ class Network:
     wide_steps: dict[str, float]
     fine: str
     smartdeal_error: float
+    smartdeal_threshold: float
     smaller: float
     projected_rate: float
 
@@ -94,17 +96,17 @@ NETWORKS = {
     "resnet56": Network(
         resnet56, 400, 0.02, 200, 0.02,
         {"layer1_": (0.7, 0.5), "layer2_": (0.85, 0.76), "layer3_": (0.93, 0.9)},
-        {"layer1_": 1.0, "layer2_": 1.5, "layer3_": 1.9}, "/conv1_|layer1_|linear", 0.2, 20.43, 0.05,
+        {"layer1_": 1.0, "layer2_": 1.5, "layer3_": 1.9}, "(^|/)conv1[_/]|layer1_|linear", 0.2, 7.0, 21.3, 0.05,
     ),
     "vgg16": Network(
         lambda data: vgg16(), 1200, 0.1, 500, 0.05,
         {"size32_conv1/|size16_": (0.6, 0.6), "size8_": (0.8, 0.85), "size4_": (0.9, 0.95), "size2_": (0.93, 0.98)},
-        {"size32_conv1/|size16_": 1.25, "size8_": 2.0, "size4_": 3.0, "size2_": 3.55}, "size32_|size16_|scores", 0.207, 25.0, 0.05,
+        {"size32_conv1/|size16_": 1.25, "size8_": 2.0, "size4_": 3.0, "size2_": 3.55}, "size32_|size16_|scores", 0.207, 7.0, 25.0, 0.05,
     ),
     "resnet8": Network(
         lambda data: resnet8(), 2000, 0.1, 200, 0.05,
         {"block16_conv": (0.7, 0.4), "block32_conv": (0.85, 0.6), "block64_conv": (0.93, 0.75)},
-        {"block16_conv": 0.6, "block32_conv": 1.0, "block64_conv": 1.4}, "first|block16_|scores", 0.2, 10.0, 0.05,
+        {"block16_conv": 0.6, "block32_conv": 1.0, "block64_conv": 1.4}, "first|block16_|scores", 0.2, 7.0, 10.0, 0.05,
     ),
 }  # fmt: skip
 

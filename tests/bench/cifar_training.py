@@ -23,15 +23,19 @@ class Batches:
     Args:
         folder: keeps the unpacked images.
         data: folder of the archives.
+        num_held_out: so many images, drawn once, are in no batch but in `held_out`, images and labels.
     """
 
-    def __init__(self, folder: Path, data: Path):
+    def __init__(self, folder: Path, data: Path, num_held_out: int = 0):
         cache = folder / "cifar10_train.npz"
         if not cache.exists():
             images, labels = cifar.load_images(data / "cifar10_train.tar.xz")
             np.savez(cache, x=images, y=labels)
         with np.load(cache) as file:
-            self.images, self.labels = file["x"], file["y"]
+            images, labels = file["x"], file["y"]
+        out = np.random.default_rng(SEED).choice(len(images), num_held_out, replace=False)
+        self.held_out = images[out], labels[out]
+        self.images, self.labels = np.delete(images, out, axis=0), np.delete(labels, out)
         self._order = (-1, None)
 
     def __call__(self, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -212,11 +212,12 @@ def test_interrupted_training_goes_on_where_it_stopped(tmp_path):
                 raise KeyboardInterrupt
 
     x, y = data()
-    straight, interrupted = wrapped_model([Prune(RAMP)]), wrapped_model([Prune(RAMP)])
+    straight, interrupted, resumed = models = [wrapped_model([Prune(RAMP)]) for _ in range(3)]
+    for model in models:
+        model.run_eagerly = True  # tracing takes longer than eight steps
     train(straight, 4)
     with pytest.raises(KeyboardInterrupt):
         interrupted.fit(x, y, batch_size=8, epochs=4, shuffle=False, verbose=0, callbacks=[keras.callbacks.BackupAndRestore(tmp_path), Stop()])
-    resumed = wrapped_model([Prune(RAMP)])
     resumed.fit(x, y, batch_size=8, epochs=4, shuffle=False, verbose=0, callbacks=[keras.callbacks.BackupAndRestore(tmp_path)])
     assert [int(weight.step.numpy()) for weight in smart_weights(resumed)] == [8] * 4
     np.testing.assert_allclose(resumed(x), straight(x), rtol=1e-4, atol=1e-5)

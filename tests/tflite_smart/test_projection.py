@@ -59,6 +59,21 @@ def test_training_goes_on_from_there(model, rng, tmp_path):
     np.testing.assert_allclose(outputs(tmp_path / "model.tflite", x), ts.strip(wrapped)(x), rtol=1e-4, atol=1e-4)
 
 
+def test_loosened_weights_round_alike_and_lie_at_the_border(model):
+    """Those that conversion rounded to the nearest step are the float model's; the others were rounded away from it and can't come nearer without another id."""
+    projected = ts.project(model, RECIPE)
+    wrapped = ts.smart_wrap(projected, ts.WrapConfig(EntropyQuantize(keep_grid=True), min_weight_elements=256))
+    weights = [(weight, weight.raw.numpy(), weight.rounded(weight.raw.value).numpy()) for weight in ts.smart_weights(wrapped)]
+    ts.loosen(wrapped, model)
+    for (weight, before, rounded), target in zip(weights, [model.get_layer(name).get_weights()[0] for name in ("first", "depthwise", "second", "third", "fourth")]):
+        loose = weight.raw.numpy()
+        assert np.array_equal(weight.rounded(weight.raw.value), rounded)
+        nearest = np.asarray(weight.rounded(target)) == rounded
+        assert np.array_equal(loose[nearest], target[nearest]) and 0.5 < nearest.mean() < 1
+        beyond = loose + 1e-3 * (target - before)
+        assert not np.any((np.asarray(weight.rounded(beyond)) == rounded)[~nearest])
+
+
 def test_a_recipe_that_packs_nothing(model):
     projected = ts.project(model, {"min_weight_elements": 10**6})
     assert projected is not model and all(np.array_equal(*pair) for pair in zip(projected.get_weights(), model.get_weights()))

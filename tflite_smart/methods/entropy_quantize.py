@@ -26,7 +26,8 @@ class EntropyQuantize(Method):
         step: width, over the root mean square of the layer's weights when it is wrapped. 1 gives about 2 bits per Gaussian weight, 2 about 1, 3 about .5.
         dead_zone: magnitude in steps below which a weight is 0, .5 (nearest) to 1. More is smaller.
         keep_grid: weights that lie on a grid already, see `tflite_smart.project`, keep it: each channel's own width, and at first every id. All weights then begin
-            in the middle of a step, and ids change when a weight has moved by half of one: with few steps or a small rate, training rather fits what is around them. `step` is for those on no grid.
+            in the middle of a step, and ids change when a weight has moved by half of one, which few do in a short training: `tflite_smart.loosen` puts them where they change. `step` is for
+            those on no grid.
 
     Example:
         >>> EntropyQuantize(2.0).get_config()
