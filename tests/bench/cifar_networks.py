@@ -96,7 +96,7 @@ NETWORKS = {
     "resnet56": Network(
         resnet56, 400, 0.02, 200, 0.02,
         {"layer1_": (0.7, 0.5), "layer2_": (0.85, 0.76), "layer3_": (0.93, 0.9)},
-        {"layer1_": 1.0, "layer2_": 1.5, "layer3_": 1.9}, "(^|/)conv1[_/]|layer1_|linear", 0.2, 7.0, 21.3, 0.05,
+        {"layer1_": 1.0, "layer2_": 1.5, "layer3_": 1.9}, "(^|/)conv1[_/]|layer1_|linear", 0.2, 7.0, 22.1, 0.05,
     ),
     "vgg16": Network(
         lambda data: vgg16(), 1200, 0.1, 500, 0.05,
