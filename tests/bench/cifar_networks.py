@@ -101,7 +101,7 @@ NETWORKS = {
     "vgg16": Network(
         lambda data: vgg16(), 1200, 0.1, 500, 0.05,
         {"size32_conv1/|size16_": (0.6, 0.6), "size8_": (0.8, 0.85), "size4_": (0.9, 0.95), "size2_": (0.93, 0.98)},
-        {"size32_conv1/|size16_": 1.25, "size8_": 2.0, "size4_": 3.0, "size2_": 3.55}, "size32_|size16_|scores", 0.207, 7.0, 25.0, 0.05,
+        {"size32_conv1/|size16_": 1.25, "size8_": 2.0, "size4_": 3.0, "size2_": 3.55}, "size32_|size16_|scores", 0.207, 7.0, 55.0, 0.05,
     ),
     "resnet8": Network(
         lambda data: resnet8(), 2000, 0.1, 200, 0.05,
