@@ -41,7 +41,8 @@ from tflite_smart.runner import Runner  # noqa: E402
 
 PRUNING_SHARE, PRUNING_FREQUENCY = 0.5, 10  # the sparsity rises over this share of the steps
 CALIBRATION_IMAGES = 512
-FINE_ERROR, FIT_STEPS = 0.05, 75  # the last steps go to a basis that stays
+FINE_ERROR = 0.05
+FIT_STEPS, CYCLE_STEPS = 75, 25  # of SmartDeal: the last steps of a training go to a basis that stays; W is free for so many steps, then decomposed
 VALIDATION_IMAGES = 2500
 LONG = 4  # times as many steps for what moves ids that were found already
 AS_TRAINED = ts.SmartConfig("as trained", min_weight_elements=256)  # all weights lie on grids or are Ce B: nothing is left to search
@@ -99,10 +100,10 @@ def smartdeal_alone(network: Network) -> ts.SmartConfig:
     return ts.SmartConfig("smartdeal", min_weight_elements=256, global_config=ts.WeightConfig(buckets="smartdeal", relative_error=network.smartdeal_error), op_name_configs=fine)
 
 
-def smartdeal_in_training(network: Network) -> ts.WrapConfig:
-    """Decomposed in every step; what `smartdeal_alone` leaves fine is here fine, too."""
-    fine = {network.fine: EntropyQuantize(FINE_ERROR * 12**0.5, 0.5)}
-    return ts.WrapConfig(SmartDeal(network.smartdeal_threshold, fit_steps=FIT_STEPS), op_name_configs=fine, min_weight_elements=256)
+def smartdeal_in_training(fit_steps: int, project_steps: int = 0) -> Callable[[Network], ts.WrapConfig]:
+    """What `smartdeal_alone` leaves fine is here fine, too."""
+    fine = EntropyQuantize(FINE_ERROR * 12**0.5, 0.5)
+    return lambda network: ts.WrapConfig(SmartDeal(network.smartdeal_threshold, fit_steps=fit_steps, project_steps=project_steps), op_name_configs={network.fine: fine}, min_weight_elements=256)
 
 
 def integer(bits: int) -> Callable[[Network], ts.WrapConfig]:
@@ -122,7 +123,8 @@ ROWS = {
     "W8A8, integers alone": Row(integer(8), rate=0.25),
     "ternary": Row(first_in_8_bits(Ternarize())),
     "SmartDeal, no retraining": Row(convert=smartdeal_alone, trains=False),
-    "SmartDeal, trained": Row(smartdeal_in_training, convert=AS_TRAINED, temperature=4.0),
+    "SmartDeal, trained": Row(smartdeal_in_training(FIT_STEPS), convert=AS_TRAINED, temperature=4.0),
+    "SmartDeal, cycles": Row(smartdeal_in_training(CYCLE_STEPS, CYCLE_STEPS), convert=AS_TRAINED, temperature=4.0),
 }
 
 

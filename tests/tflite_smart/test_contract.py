@@ -54,6 +54,7 @@ def wrapped_model(methods, compiled=True):
     wrapped = ts.smart_wrap(small_model(), ts.WrapConfig(methods, min_weight_elements=64))
     if compiled:
         wrapped.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
+        wrapped.optimizer.build(wrapped.trainable_variables)  # what creates variables is traced twice
     return wrapped
 
 
