@@ -118,6 +118,7 @@ ROWS = {
     "pruned to 90 %": Row(lambda network: pruned(network, 0)),
     "pruned, 4 bits": Row(lambda network: pruned(network, 1, Quantize(4))),
     "wide steps": Row(wide_steps, temperature=4.0),
+    "compressed, then trained": Row(found_steps, convert=AS_TRAINED, temperature=4.0, projected=True),
     "compressed, then trained 4 times as long": Row(found_steps, convert=AS_TRAINED, length=LONG, temperature=4.0, projected=True),
     "W4A8, integers alone": Row(integer(4), rate=0.5),
     "W8A8, integers alone": Row(integer(8), rate=0.25),
