@@ -97,7 +97,7 @@ def best_powers(rows, basis, inverse, least, exists):
         best = powers_of_two(target, ops.sum(least * one, axis=-1))
         return ops.where(ops.logical_and(exists, one > 0), best[..., None], powers)
 
-    return ops.fori_loop(0, size * _SWEEPS, improved, rounded)  # a graph of its own: a tenth of the operators
+    return ops.fori_loop(0, size * _SWEEPS, improved, rounded)  # traced once, not once a coefficient
 
 
 def units(rows, basis):
