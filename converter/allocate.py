@@ -25,8 +25,8 @@ from tflite_smart.converter.recipe import SmartConfig, WeightConfig
 _LEAST_RELATIVE_ERROR, _MOST_RELATIVE_ERROR = 0.002, 0.45
 _MOST_BASIS_BITS = 1.0
 # So small a weight may also stay in floats, which takes little and keeps high fidelity in reach: first layers are thin, and all others suffer from their noise.
-_MOST_FLOATS, _FLOAT_BITS = 512, 32.0
-_TOO_SENSITIVE = "8-bit ids would add more noise to the outputs than the recipe allows for"
+MOST_FLOATS, _FLOAT_BITS = 512, 32.0
+TOO_SENSITIVE = "8-bit ids would add more noise to the outputs than the recipe allows for"
 _TABLE_OPS = ("GATHER", "EMBEDDING_LOOKUP")
 _BISECTIONS = 40
 _SPATIAL_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
@@ -89,7 +89,7 @@ def allocate(weights: list[WeightInfo], config: SmartConfig, facts: Sequence[Lay
     else:
         errors = _deal(config.error_budget, sizes, [facts[index] for index in shared])
     asked = dict(zip(shared, errors.tolist()))
-    decisions = [Skip(_TOO_SENSITIVE) if asked.get(index) == 0.0 else decision for index, decision in enumerate(decisions)]
+    decisions = [Skip(TOO_SENSITIVE) if asked.get(index) == 0.0 else decision for index, decision in enumerate(decisions)]
     return [
         _settings(weight, decision, asked.get(index)) if isinstance(decision, WeightConfig) else decision
         for index, (weight, decision) in enumerate(zip(weights, decisions))
@@ -101,7 +101,7 @@ def _deal(budget: float, sizes: np.ndarray, facts: list[LayerFacts]) -> np.ndarr
     bisection over the multiplier."""
     if not facts:
         return np.zeros(0)
-    bits = sizes[:, None] * np.stack([np.append(fact.curve.bits, _FLOAT_BITS if size <= _MOST_FLOATS else np.inf) for fact, size in zip(facts, sizes)])
+    bits = sizes[:, None] * np.stack([np.append(fact.curve.bits, _FLOAT_BITS if size <= MOST_FLOATS else np.inf) for fact, size in zip(facts, sizes)])
     noise = np.stack([np.append(fact.sensitivity * fact.curve.noise, 0.0) for fact in facts])
     every = np.arange(len(facts))
     low, high = -20.0, 60.0  # log2 of the multiplier, bits for the whole noise of a layer

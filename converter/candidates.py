@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tflite_smart.converter import layer_statistics, rate_distortion
-from tflite_smart.converter.allocate import LayerFacts, Skip, allocate, shares_budget
+from tflite_smart.converter.allocate import MOST_FLOATS, TOO_SENSITIVE, LayerFacts, Skip, allocate, shares_budget
 from tflite_smart.converter.compress import TensorSettings, choose_codec, compress_tensor
 from tflite_smart.converter.encoding import counted_bytes
 from tflite_smart.converter.errors import UnpackableWeightError
@@ -114,6 +114,15 @@ class Candidates:
 
     def with_errors(self, errors: Mapping[int, float], others: float) -> Candidate:
         """The candidate with given relative errors of some tunable weights, by index, and one of all the others, which are rounded plainly: that is quick."""
+        return self._write(self._with_errors(errors, others))
+
+    def fine_copy(self, error: float) -> Candidate:
+        """The candidate with that relative error of all tunable weights, without those that may stay in floats: as like the original as ids can be."""
+        decisions = self._with_errors({}, error)
+        small = (self.tunable[index] and weight.info.num_elements <= MOST_FLOATS for index, weight in enumerate(self.weights))
+        return self._write([Skip(TOO_SENSITIVE) if is_small else decision for decision, is_small in zip(decisions, small)])
+
+    def _with_errors(self, errors: Mapping[int, float], others: float) -> list[TensorSettings | Skip]:
         decisions = allocate([weight.info for weight in self.weights], self._config)
         for index, decision in enumerate(decisions):
             if index in errors:
@@ -121,7 +130,7 @@ class Candidates:
             elif self.tunable[index]:
                 plain = "uniform" if decision.buckets == "dependent" else decision.buckets
                 decisions[index] = dataclasses.replace(decision, relative_error=others, buckets=plain, taps=None)
-        return self._write(decisions)
+        return decisions
 
     def _write(self, decisions: list[TensorSettings | Skip]) -> Candidate:
         stale = [index for index, decision in enumerate(decisions) if decision != self._decisions[index]]

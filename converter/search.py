@@ -110,7 +110,7 @@ class Search:
             rate = lambda sets: activity.undecided_bits(open_interpreter, reference, sets)  # noqa: E731
             exact = lambda model: open_interpreter(model, compute="f32")  # noqa: E731
             probe = self.result.probe = Probe(open_interpreter, reference, inputs, self._effort.samples, exact, rate)
-            probe.settle(self._candidates.with_errors({}, sensitivity.FINEST).path)
+            probe.settle(self._candidates.fine_copy(sensitivity.FINEST).path)
             if probe.belief is Belief.ACTIVITY and self._effort.looked_at:
                 self._look_at_made_up_inputs(probe, details)
             if probe.belief is Belief.DISTURBANCE:

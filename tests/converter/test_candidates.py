@@ -35,6 +35,17 @@ def test_a_patched_candidate_is_the_file_that_a_fresh_one_would_be(source, tmp_p
     assert patched.errors[0] == pytest.approx(0.05, rel=0.1) and patched.errors[1] == pytest.approx(0.2, rel=0.1)
 
 
+def test_a_fine_copy_leaves_small_weights_in_floats(tmp_path):
+    """Their 8 bits would be most of its noise; what is patched after it is again what a fresh file would hold."""
+    small = write(dense_tree((32, 16, 128)), tmp_path / "plain.tflite")  # 512 and 2048 weights
+    candidates = Candidates(small, SmartConfig(min_weight_elements=64), None, str(tmp_path / "a.tflite"))
+    fine = candidates.fine_copy(sensitivity.FINEST)
+    assert fine.errors[0] == 0.0 < fine.errors[1] < 0.01
+    candidates.with_errors({}, others=0.2)
+    Candidates(small, SmartConfig(min_weight_elements=64), None, str(tmp_path / "b.tflite")).with_errors({}, others=0.2)
+    assert (tmp_path / "a.tflite").read_bytes() == (tmp_path / "b.tflite").read_bytes()
+
+
 @pytest.mark.parametrize("budget", [0.2, 0.01, 0.0005])
 def test_the_size_is_told_within_two_percent(source, tmp_path, budget):
     told = Candidates(source, CONFIG, None, str(tmp_path / "a.tflite")).dealt(budget)
