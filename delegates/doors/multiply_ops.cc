@@ -10,7 +10,7 @@
 #include "doors/op.h"
 #include "doors/plain_ops.h"
 #include "kernels/conv2d.h"
-#include "kernels/int8_conv2d.h"
+#include "kernels/int8_kept.h"
 
 namespace tflite_smart {
 namespace {
@@ -101,6 +101,8 @@ class MultiplyOp : public PackedOp {
   }
 
  protected:
+  bool KeepsIds(tfl::Context* context) const override { return !in_integers(context) || !KeepsPanels(weight_, geometry_); }
+
   // The shape of y, and geometry_, from that of x.
   virtual Status Infer(const Shape& x, Shape* y) = 0;
   virtual bool fully_connected() const { return false; }
@@ -115,6 +117,11 @@ class MultiplyOp : public PackedOp {
 
   // Integer arithmetic; with float activations an integer weight is a uniform one.
   bool integer(tfl::Context* context) const { return integer_weight() && Input(context, kX)->type == tfl::kInt8; }
+
+  // Integer arithmetic, whatever the activations are.
+  bool in_integers(tfl::Context* context) const { return integer(context) || (in_int8_ && IsDynamicInt8(weight_, geometry_)); }
+
+  KeptPanels* kept_panels() { return runtime_->keeps_ids() ? &kept_panels_ : nullptr; }
 
   // What the type of a bias must be.
   tfl::Type BiasType(tfl::Context* context) const {
@@ -140,7 +147,7 @@ class MultiplyOp : public PackedOp {
     }
     const float* const added = bias == nullptr ? nullptr : bias->type == tfl::kFloat16 ? half_bias_.values() : bias->data.f;
     const ConvLayer layer = {&weight, geometry_, activation_, added, x.data.f, y.data.f};
-    return in_int8_ && IsDynamicInt8(weight, geometry_) ? RunDynamicInt8Conv2D(runtime_, layer) : RunConv2D(runtime_, layer);
+    return in_int8_ && IsDynamicInt8(weight, geometry_) ? RunDynamicInt8Conv2D(runtime_, layer, kept_panels()) : RunConv2D(runtime_, layer);
   }
 
   Status AddResidual(const tfl::Tensor& residual, const Shape& y, const tfl::Tensor& output) {
@@ -160,12 +167,13 @@ class MultiplyOp : public PackedOp {
     layer.bias = bias == nullptr ? nullptr : bias->data.i32;
     layer.x = x.data.i8;
     layer.y = y.data.i8;
-    return RunFixedInt8Conv2D(runtime_, weight_, geometry_, layer);
+    return RunFixedInt8Conv2D(runtime_, weight_, geometry_, layer, kept_panels());
   }
 
   Int8Quantization quantization_;
   WeightScales float_scales_;
   HalfBias half_bias_;
+  KeptPanels kept_panels_;
   size_t residual_ = 0;  // input that is added to the output; 0: none
   Activation residual_activation_ = Activation::kNone;
   Curve curve_ = Curve::kNone;
@@ -280,8 +288,9 @@ class PlainConv2DOp : public Conv2DOp {
   using Conv2DOp::Conv2DOp;
 
  protected:
+  bool KeepsIds(tfl::Context*) const override { return false; }
+
   Status Open(tfl::Context* context, const tfl::Node& node) override {
-    keeps_ids_ = false;
     const tfl::Tensor& weight = *Input(context, 1);
     const int* dims = weight.dims->data;  // out, h, w, in; depthwise 1, h, w, out
     const int32_t window = dims[1] * dims[2];

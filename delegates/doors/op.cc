@@ -118,7 +118,7 @@ Status PackedOp::Open(tfl::Context* context, const tfl::Node& node) {
 }
 
 Status PackedOp::Run(tfl::Context* context) {
-  if (!has_run_ && keeps_ids_ && runtime_->keeps_ids()) TFS_RETURN_IF_ERROR(kept_ids_.Keep(&weight_));
+  if (!has_run_ && runtime_->keeps_ids() && KeepsIds(context)) TFS_RETURN_IF_ERROR(kept_ids_.Keep(&weight_));
   has_run_ = true;
   return Invoke(context);
 }

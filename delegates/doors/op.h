@@ -90,10 +90,10 @@ class PackedOp : public Op {
   // Reads the options into the members of the op and checks them against `weight_`.
   virtual Status ReadOptions(const Options& options) = 0;
   virtual size_t PackedInput() const { return 1; }  // which input is the packed weight
+  virtual bool KeepsIds(tfl::Context*) const { return true; }  // if the runtime does; asked when shapes are known
 
   PackedWeight weight_;
   std::unique_ptr<float[]> scales_;  // of weight_, where the file has them as bytes
-  bool keeps_ids_ = true;  // if the runtime does
 
  private:
   Status OpenWeight(tfl::Context* context);

@@ -8,6 +8,7 @@
 #include "doors/glue_ops.h"
 #include "fuzz/compare.h"
 #include "fuzz/node_maker.h"
+#include "kernels/int8_conv2d.h"
 
 namespace {
 
@@ -224,12 +225,13 @@ class Graph {
     }
   }
 
-  // What ops say about themselves and their channels, the ids of all weights, which may be kept, and 12 bytes for every row that is quantized on the way.
+  // What ops say about themselves and their channels, the ids of all weights, which may be kept, as bytes or packed for integer kernels, and 12 bytes for every row that is quantized on the way.
   long MaxAllocated() const {
     long bytes = static_cast<long>(runtime_.num_tensors()) * kBytesPerTensor + runtime_.num_nodes() * kBytesPerNode;
     for (const std::vector<int32_t>& shape : first_shapes_) bytes += shape.empty() ? 0 : shape.back() * kBytesPerChannel;
     if (coarse_) bytes += 12 * static_cast<long>(FakeRuntime::kMaxBytes / sizeof(float));
-    return keeps_ids_ ? bytes + static_cast<long>(threads_.total_ids.load()) : bytes;
+    if (keeps_ids_) bytes += static_cast<long>(2 * threads_.total_ids.load()) + runtime_.num_nodes() * static_cast<long>(kKeptSlackBytes);
+    return bytes;
   }
 
   FakeRuntime runtime_;

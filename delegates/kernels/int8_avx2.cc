@@ -75,8 +75,8 @@ struct FloatWriter {
   __m256i ids, zero;
 
   void Load(const FloatEpilogue& e, int channel) {
-    scale = _mm256_load_ps(e.scale + channel);
-    bias = _mm256_load_ps(e.bias + channel);
+    scale = _mm256_loadu_ps(e.scale + channel);
+    bias = _mm256_loadu_ps(e.bias + channel);
     ids = LoadChannels(e.ids + channel);
     min = _mm256_set1_ps(e.min);
     max = _mm256_set1_ps(e.max);

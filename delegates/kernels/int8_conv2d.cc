@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/int8_input.h"
+#include "kernels/int8_kept.h"
 #include "kernels/int8_panels.h"
 #include "kernels/isa.h"
 #include "kernels/panel_schedule.h"
@@ -45,7 +46,7 @@ void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, uin
   for (uint32_t i = 0; i < batch.num_panels; ++i) {
     const int32_t first = static_cast<int32_t>(batch.panels[i] * kLanes);
     const int32_t end = std::min(first + static_cast<int32_t>(kLanes), g.out_channels);
-    tile.b = scratch->panels + i * static_cast<size_t>(batch.slot_groups) * kInt8GroupBytes;
+    tile.b = batch.at(i);
     SetOutput(layer, batch.panels[i], i, m, scratch, &tile);
     if (!batch.last) {
       tile.epilogue = nullptr;
@@ -74,7 +75,8 @@ void MultiplyGemm(const Int8Layer& layer, const Int8Batch& batch, Int8Input* inp
 Int8Method GemmMethod(const Int8Layer& layer) {
   const Int8Kernels& kernels = *ActiveIsa().i8;
   const uint32_t sums = static_cast<uint32_t>(MaxGroupsPerPanel(layer.geometry)) * kMaxSideBySide;
-  return {kernels.group, kernels.offset, Int8RunsOf(layer.geometry), kernels.pack_panel, MultiplyGemm, kInt8BatchGroups, kernels.gemm_rows,
+  const uint32_t row_groups = kInt8StripBytes / kernels.gemm_rows / sizeof(int32_t) - kInt8StripSlack;  // of one tile of rows, which have gaps between them
+  return {kernels.group, kernels.offset, Int8RunsOf(layer.geometry), kernels.pack_panel, MultiplyGemm, kInt8BatchGroups, row_groups, kernels.gemm_rows,
           kInt8PartialRows / sums};
 }
 
@@ -87,7 +89,7 @@ Status RunWholePanels(const Int8Layer& layer, const Int8Method& method, const In
   Int8TaskPanels panels;
   TFS_RETURN_IF_ERROR(panels.Start(*layer.weight, task, scratch));
   while (!panels.done()) {
-    Int8Batch batch = {{}, 0, groups, 0, groups, true, true, task.begin_position, task.end_position};
+    Int8Batch batch = {{}, 0, groups, 0, groups, true, true, task.begin_position, task.end_position, scratch->panels};
     while (batch.num_panels < most && !panels.done()) {
       Int8Slot slots[kMaxSideBySide];
       const uint32_t count = panels.Take(most - batch.num_panels, slots);
@@ -114,7 +116,7 @@ Status RunPieces(const Int8Layer& layer, const Int8Method& method, uint32_t piec
     TFS_RETURN_IF_ERROR(panels.Start(*layer.weight, task, scratch));
     while (!panels.done()) {
       Int8Slot slots[kMaxSideBySide];
-      Int8Batch batch = {{}, panels.Take(kMaxSideBySide, slots), most, 0, 0, true, true, begin, end};
+      Int8Batch batch = {{}, panels.Take(kMaxSideBySide, slots), most, 0, 0, true, true, begin, end, scratch->panels};
       for (uint32_t i = 0; i < batch.num_panels; ++i) {
         batch.panels[i] = slots[i].panel;
         slots[i].index = i;
@@ -184,8 +186,45 @@ uint32_t LongestPiece(const Int8Method& method) {
   return (method.max_groups / kMaxSideBySide - 2) * method.runs.elements / method.runs.groups / kLanes * kLanes;
 }
 
+// One row and panels that are kept packed. Little more than the multiplications, as small layers take no longer than what is done around them.
+Status RunKeptRow(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
+  const KeptPanels& kept = *layer.kept;
+  Int8Input input(layer, true, scratch);
+  input.Fill(task.begin_position, task.end_position);
+  Int8GemmTile tile = {};
+  tile.rows = 1;
+  input.SetRows(task.begin_position, 0, 0, method.runs.all_groups(), &tile);
+  for (uint32_t panel = task.first_tile; panel < task.end_tile; ++panel) {
+    SetKeptEpilogue(layer, method, panel, 0, scratch);
+    SetOutput(layer, panel, 0, task.begin_position, scratch, &tile);
+    tile.b = kept.panel(panel);
+    tile.end_column = layer.weight->panel_width(panel);
+    ActiveIsa().i8->gemm(tile);
+  }
+  return Status();
+}
+
+// Panels that are kept packed, each of which is a tile here.
+Status RunKept(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
+  const KeptPanels& kept = *layer.kept;
+  Int8Input input(layer, false, scratch);
+  for (uint32_t first = task.first_tile, count; first < task.end_tile; first += count) {
+    count = std::min(task.end_tile - first, kInt8BatchPanels);
+    Int8Batch batch = {{}, count, kept.slot_groups(), 0, method.runs.all_groups(), true, true, task.begin_position, task.end_position, nullptr};
+    batch.packed = kept.panel(first);
+    for (uint32_t i = 0; i < count; ++i) {
+      batch.panels[i] = first + i;
+      SetKeptEpilogue(layer, method, first + i, i, scratch);
+    }
+    method.multiply(layer, batch, &input, scratch);
+  }
+  return Status();
+}
+
 Status RunTask(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
-  if (IsOneRow(layer, method, task)) return RunOneRow(layer, method, task, scratch);
+  const bool one_row = IsOneRow(layer, method, task);
+  if (layer.kept != nullptr) return (one_row ? RunKeptRow : RunKept)(layer, method, task, scratch);
+  if (one_row) return RunOneRow(layer, method, task, scratch);
   // One tile of rows meets every weight once: then the first-level cache is all the room that is needed.
   const bool few = task.end_position - task.begin_position <= method.position_step && method.multiply == MultiplyGemm;
   if (few) return RunPieces(layer, method, std::min(kInt8Piece, LongestPiece(method)), task, scratch);
@@ -193,18 +232,38 @@ Status RunTask(const Int8Layer& layer, const Int8Method& method, const Int8Task&
   return RunWholePanels(layer, method, task, scratch);
 }
 
+Int8Method MethodOf(const Int8Layer& layer) {
+  return MaxGroupsPerPanel(layer.geometry) > kInt8MaxGemmGroups ? Int8LanesMethod(layer) : GemmMethod(layer);
+}
+
+bool KeepsPanels(const PackedWeight& weight, const Int8Method& method) {
+  const uint32_t groups = method.runs.all_groups();
+  const uint64_t bytes = weight.num_panels * (groups + uint64_t{1}) * kInt8GroupBytes;
+  return groups <= method.max_row_groups && bytes <= 2 * weight.num_elements() + kKeptSlackBytes;
+}
+
 }  // namespace
 
-Status RunInt8Layer(Runtime* runtime, const Int8Layer& layer) {
+bool KeepsPanels(const PackedWeight& weight, const ConvGeometry& geometry) {
+  return KeepsPanels(weight, MethodOf({&weight, geometry, nullptr, nullptr, nullptr, nullptr}));
+}
+
+Status RunInt8Layer(Runtime* runtime, Int8Layer layer) {
   const PackedWeight& weight = *layer.weight;
   const int64_t positions = layer.geometry.positions();
-  const bool lanes = MaxGroupsPerPanel(layer.geometry) > kInt8MaxGemmGroups;
-  const Int8Method method = lanes ? Int8LanesMethod(layer) : GemmMethod(layer);
+  const Int8Method method = MethodOf(layer);
+  if (!KeepsPanels(weight, method)) layer.kept = nullptr;
+  if (layer.kept != nullptr) TFS_RETURN_IF_ERROR(layer.kept->Keep(runtime, layer, method));
+  const uint32_t num_tiles = layer.kept != nullptr ? weight.num_panels : weight.num_tiles;
   const bool alone = weight.num_elements() * static_cast<uint64_t>(positions) < kMinThreadedWork;
-  const int64_t threads = alone ? 1 : runtime->threads.num_threads();
-  const bool cut_positions = positions >= threads * kMinPositions || (weight.num_tiles < threads && positions >= threads * kFewestPositions);
+  if (alone) {
+    ScratchPool::Lease lease(&runtime->scratch);
+    return lease.get() == nullptr ? NoScratch() : RunTask(layer, method, {0, num_tiles, 0, positions}, Int8Scratch::Of(lease.get()));
+  }
+  const int64_t threads = runtime->threads.num_threads();
+  const bool cut_positions = positions >= threads * kMinPositions || (num_tiles < threads && positions >= threads * kFewestPositions);
   const Cuts rows = Cuts::Make(positions, method.position_step, cut_positions ? threads : 1);
-  const Cuts tiles = Cuts::Make(weight.num_tiles, 1, rows.parts < threads ? threads : 1);
+  const Cuts tiles = Cuts::Make(num_tiles, 1, rows.parts < threads ? threads : 1);
   return runtime->threads.ParallelFor(static_cast<size_t>(rows.parts * tiles.parts), [&](size_t number) {
     ScratchPool::Lease lease(&runtime->scratch);
     if (lease.get() == nullptr) return NoScratch();
@@ -214,8 +273,8 @@ Status RunInt8Layer(Runtime* runtime, const Int8Layer& layer) {
   });
 }
 
-Status RunFixedInt8Conv2D(Runtime* runtime, const PackedWeight& weight, const ConvGeometry& geometry, const FixedInt8& layer) {
-  return RunInt8Layer(runtime, {&weight, geometry, &layer, nullptr, nullptr});
+Status RunFixedInt8Conv2D(Runtime* runtime, const PackedWeight& weight, const ConvGeometry& geometry, const FixedInt8& layer, KeptPanels* kept) {
+  return RunInt8Layer(runtime, {&weight, geometry, &layer, nullptr, nullptr, kept});
 }
 
 }  // namespace tflite_smart

@@ -21,14 +21,21 @@ struct FixedInt8 {
   int8_t* y;
 };
 
-Status RunFixedInt8Conv2D(Runtime* runtime, const PackedWeight& weight, const ConvGeometry& geometry, const FixedInt8& layer);
+class KeptPanels;  // int8_kept.h
+
+// Below, kept: where to keep the panels as the kernels read them, or null. They are kept where KeepsPanels() says so, which otherwise takes too much
+// memory: more than two bytes a weight, as in panels of few channels, and kKeptSlackBytes a layer.
+constexpr uint64_t kKeptSlackBytes = 16 << 10;
+bool KeepsPanels(const PackedWeight& weight, const ConvGeometry& geometry);
+
+Status RunFixedInt8Conv2D(Runtime* runtime, const PackedWeight& weight, const ConvGeometry& geometry, const FixedInt8& layer, KeptPanels* kept);
 
 // Whether RunDynamicInt8Conv2D() takes this layer and is faster than float arithmetic. Not for codebooks, depthwise convolutions, many small groups, and ids that
 // may not fit.
 bool IsDynamicInt8(const PackedWeight& weight, const ConvGeometry& geometry);
 
 // Values of x must be finite: an image that holds others gives unspecified values.
-Status RunDynamicInt8Conv2D(Runtime* runtime, const ConvLayer& layer);
+Status RunDynamicInt8Conv2D(Runtime* runtime, const ConvLayer& layer, KeptPanels* kept);
 
 }  // namespace tflite_smart
 

@@ -94,7 +94,7 @@ bool IsDynamicInt8(const PackedWeight& weight, const ConvGeometry& g) {
   return false;
 }
 
-Status RunDynamicInt8Conv2D(Runtime* runtime, const ConvLayer& layer) {
+Status RunDynamicInt8Conv2D(Runtime* runtime, const ConvLayer& layer, KeptPanels* kept) {
   constexpr int32_t kFew = 128;
   Quantization few[kFew];
   std::unique_ptr<Quantization[]> many;
@@ -104,7 +104,7 @@ Status RunDynamicInt8Conv2D(Runtime* runtime, const ConvLayer& layer) {
   }
   Quantization* const images = many == nullptr ? few : many.get();
   TFS_RETURN_IF_ERROR(QuantizeImages(runtime, layer, images));
-  return RunInt8Layer(runtime, {layer.weight, layer.geometry, nullptr, &layer, images});
+  return RunInt8Layer(runtime, {layer.weight, layer.geometry, nullptr, &layer, images, kept});
 }
 
 }  // namespace tflite_smart

@@ -51,12 +51,13 @@ struct Quantization {
 };
 
 // How a sum becomes a float, by channel: clamp(float(sum - (zero_point + offset) * ids) * (row's scale * scale) + bias).
-struct alignas(64) FloatEpilogue {
-  float scale[32];
-  float bias[32];
-  int32_t ids[32];  // their sums
+struct FloatEpilogue {
+  const float* scale;  // 32
+  const float* bias;
+  const int32_t* ids;  // their sums
   float min;
   float max;
+  float room[2][32];   // for scales and biases that don't lie anywhere as they are wanted
 };
 
 // c[rows][32] = epilogue(start + a[rows][k] * b[k][32]), for columns first_column <= j < end_column.
@@ -107,6 +108,9 @@ struct Int8LaneTile {
   uint32_t columns;              // 1..32
 };
 
+// ids[groups * group][32] -> B; sums[channel] += the ids of the channel.
+using PackPanel = void (*)(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums);
+
 struct Int8Kernels {
   uint32_t gemm_rows;
   uint32_t group;        // k in one dword of A
@@ -119,13 +123,12 @@ struct Int8Kernels {
   // Widens range[0]..range[1], which are finite and hold 0, to what x holds. A NaN or an infinity among it makes range[1] NaN.
   void (*widen_range)(const float* x, size_t count, float* range);
 
-  // ids[groups * group][32] -> B; sums[channel] += the ids of the channel.
-  void (*pack_panel)(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums);
+  PackPanel pack_panel;
   void (*gemm)(const Int8GemmTile& tile);
   void (*multiply_ids)(const Int8IdsTile& tile);
 
   // The same two for lanes, where the dwords are always pairs of int16 and the offset is 0.
-  void (*pack_lanes)(const int8_t* ids, size_t pairs, uint8_t* to, int32_t* sums);
+  PackPanel pack_lanes;
   void (*lanes)(const Int8LaneTile& tile);
 };
 

@@ -161,7 +161,7 @@ void MultiplyLanes(const Int8Layer& layer, const Int8Batch& batch, Int8Input*, I
       if (!found) picker.Pick(0, tile.positions * window.stride, scratch->lanes.taps);
       tile.offset = static_cast<size_t>(picker.offset());
       tile.columns = static_cast<uint32_t>(std::min(static_cast<int32_t>(kLanes), g.out_channels - first));
-      tile.b = scratch->panels + i * static_cast<size_t>(batch.slot_groups) * kInt8GroupBytes;
+      tile.b = batch.at(i);
       tile.start = scratch->epilogues[i].bias;
       tile.epilogue = batch.last ? &scratch->epilogues[i] : nullptr;
       tile.c = layer.fixed->y + m * g.out_channels + first;
@@ -175,7 +175,7 @@ void MultiplyLanes(const Int8Layer& layer, const Int8Batch& batch, Int8Input*, I
 
 Int8Method Int8LanesMethod(const Int8Layer& layer) {
   const uint32_t k = layer.weight->channel_elements;
-  return {2, 0, {1, k, (k + 1) / 2}, ActiveIsa().i8->pack_lanes, MultiplyLanes, kInt8Taps / 2, 1, kInt8PartialRows / kMaxSideBySide};
+  return {2, 0, {1, k, (k + 1) / 2}, ActiveIsa().i8->pack_lanes, MultiplyLanes, kInt8Taps / 2, kInt8Taps / 2, 1, kInt8PartialRows / kMaxSideBySide};
 }
 
 }  // namespace tflite_smart

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/int8_kept.h"
 #include "kernels/isa.h"
 
 namespace tflite_smart {
@@ -27,29 +28,34 @@ void PackWithGaps(const Int8Method& method, const Int8KRange& range, uint32_t k,
   }
 }
 
-// A piece of k brings its own share of the zero point.
-void SetFixedEpilogue(const Int8Layer& layer, const Int8Method& method, const Int8Slot& slot, bool first, Int8Epilogue* e) {
+// sums: of the ids of a piece of k, which brings its own share of the zero point.
+void SetFixedEpilogue(const Int8Layer& layer, const Int8Method& method, uint32_t panel, const int32_t* sums, bool first, Int8Epilogue* e) {
   const FixedInt8& fixed = *layer.fixed;
-  const uint32_t width = layer.weight->panel_width(slot.panel), offset = static_cast<uint32_t>(fixed.x_zero_point + method.offset);
-  const int32_t* const bias = fixed.bias == nullptr ? nullptr : fixed.bias + slot.panel * kLanes;
-  if (first) SetEpilogue(fixed.requantization, slot.panel * kLanes, width, LargestSum(bias, width, layer.weight->channel_elements), e);
+  const uint32_t width = layer.weight->panel_width(panel), offset = static_cast<uint32_t>(fixed.x_zero_point + method.offset);
+  const int32_t* const bias = fixed.bias == nullptr ? nullptr : fixed.bias + panel * kLanes;
+  if (first) SetEpilogue(fixed.requantization, panel * kLanes, width, LargestSum(bias, width, layer.weight->channel_elements), e);
   for (uint32_t j = 0; j < kLanes; ++j) {
     const uint32_t start = first && bias != nullptr && j < width ? static_cast<uint32_t>(bias[j]) : 0;
-    e->bias[j] = static_cast<int32_t>(start - offset * static_cast<uint32_t>(slot.sums[j]));
+    e->bias[j] = static_cast<int32_t>(start - offset * static_cast<uint32_t>(sums[j]));
   }
 }
 
-void SetFloatEpilogue(const Int8Layer& layer, const Int8Slot& slot, bool first, FloatEpilogue* e) {
-  const Epilogue panel = PanelEpilogue(*layer.dynamic, slot.panel * kLanes);
-  const uint32_t width = layer.weight->panel_width(slot.panel);
-  const float unit = layer.weight->value_kind == ValueKind::kMidrise ? 0.5f : 1.0f;
-  e->min = panel.min;
-  e->max = panel.max;
-  for (uint32_t j = 0; j < kLanes; ++j) {
-    e->scale[j] = j < width ? panel.scale[j] * unit : 0.0f;
-    e->bias[j] = j < width ? panel.bias[j] : 0.0f;
-    e->ids[j] = static_cast<int32_t>((first ? 0 : static_cast<uint32_t>(e->ids[j])) + static_cast<uint32_t>(slot.sums[j]));
-  }
+// All but the ids.
+void SetFloatEpilogue(const Int8Layer& layer, uint32_t panel, FloatEpilogue* e) {
+  const Epilogue floats = PanelEpilogue(*layer.dynamic, panel * kLanes);
+  const uint32_t width = layer.weight->panel_width(panel);
+  const bool midrise = layer.weight->value_kind == ValueKind::kMidrise;
+  e->min = floats.min;
+  e->max = floats.max;
+  e->scale = floats.scale;
+  e->bias = floats.bias;
+  if (width == kLanes && !midrise) return;
+  std::memset(e->room, 0, sizeof(e->room));
+  std::memcpy(e->room[0], floats.scale, width * sizeof(float));
+  std::memcpy(e->room[1], floats.bias, width * sizeof(float));
+  for (uint32_t j = 0; j < kLanes; ++j) e->room[0][j] *= midrise ? 0.5f : 1.0f;
+  e->scale = e->room[0];
+  e->bias = e->room[1];
 }
 
 }  // namespace
@@ -121,8 +127,19 @@ Status PackInt8Slots(const Int8Layer& layer, const Int8Method& method, const Int
 }
 
 void SetInt8Epilogue(const Int8Layer& layer, const Int8Method& method, const Int8Slot& slot, bool first, Int8Scratch* scratch) {
-  if (layer.dynamic != nullptr) return SetFloatEpilogue(layer, slot, first, &scratch->float_epilogues[slot.index]);
-  SetFixedEpilogue(layer, method, slot, first, &scratch->epilogues[slot.index]);
+  if (layer.dynamic == nullptr) return SetFixedEpilogue(layer, method, slot.panel, slot.sums, first, &scratch->epilogues[slot.index]);
+  int32_t(&ids)[kLanes] = scratch->id_sums[slot.index];
+  if (first) std::memset(ids, 0, sizeof(ids));
+  for (uint32_t j = 0; j < kLanes; ++j) ids[j] = static_cast<int32_t>(static_cast<uint32_t>(ids[j]) + static_cast<uint32_t>(slot.sums[j]));
+  SetFloatEpilogue(layer, slot.panel, &scratch->float_epilogues[slot.index]);
+  scratch->float_epilogues[slot.index].ids = ids;
+}
+
+void SetKeptEpilogue(const Int8Layer& layer, const Int8Method& method, uint32_t panel, uint32_t index, Int8Scratch* scratch) {
+  const int32_t* const sums = layer.kept->sums(panel);
+  if (layer.dynamic == nullptr) return SetFixedEpilogue(layer, method, panel, sums, true, &scratch->epilogues[index]);
+  SetFloatEpilogue(layer, panel, &scratch->float_epilogues[index]);
+  scratch->float_epilogues[index].ids = sums;
 }
 
 }  // namespace tflite_smart

@@ -51,6 +51,9 @@ Status PackInt8Slots(const Int8Layer& layer, const Int8Method& method, const Int
 // How the sums of a slot begin and end: fills in the epilogue of its index. first: this is the first piece of k.
 void SetInt8Epilogue(const Int8Layer& layer, const Int8Method& method, const Int8Slot& slot, bool first, Int8Scratch* scratch);
 
+// The same for a panel of layer.kept, whole.
+void SetKeptEpilogue(const Int8Layer& layer, const Int8Method& method, uint32_t panel, uint32_t index, Int8Scratch* scratch);
+
 }  // namespace tflite_smart
 
 #endif  // TFLITE_SMART_KERNELS_INT8_PANELS_H_

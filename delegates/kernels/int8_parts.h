@@ -35,7 +35,10 @@ struct alignas(64) Int8Scratch {
   uint8_t panels[kInt8MostGroups * kInt8GroupBytes];
   union {
     Int8Epilogue epilogues[kInt8BatchPanels];
-    FloatEpilogue float_epilogues[kInt8BatchPanels];
+    struct {
+      FloatEpilogue float_epilogues[kInt8BatchPanels];
+      alignas(64) int32_t id_sums[kInt8BatchPanels][kLanes];
+    };
   };
   int32_t partial[kInt8PartialRows * kLanes];
   int8_t ids[kMaxSideBySide][(kInt8Piece + 4) * kLanes];  // room to fill up the last dword of k
@@ -59,13 +62,14 @@ struct Int8Layer {
   const FixedInt8* fixed;  // null for the other kind
   const ConvLayer* dynamic;
   const Quantization* images;  // of a dynamic layer: one for each of geometry.batch
+  KeptPanels* kept;            // null: panels are decoded and packed whenever they are wanted
 };
 
-Status RunInt8Layer(Runtime* runtime, const Int8Layer& layer);
+Status RunInt8Layer(Runtime* runtime, Int8Layer layer);
 
 class Int8Input;
 
-// What lies packed in scratch->panels: panel panels[i] at i * slot_groups * kInt8GroupBytes.
+// What lies packed: panel panels[i] at packed + i * slot_groups * kInt8GroupBytes.
 struct Int8Batch {
   uint32_t panels[kInt8BatchPanels];
   uint32_t num_panels;
@@ -76,6 +80,9 @@ struct Int8Batch {
   bool last;   // no k follows: time for the epilogue
   int64_t begin_position;
   int64_t end_position;
+  const uint8_t* packed;
+
+  const uint8_t* at(uint32_t i) const { return packed + i * static_cast<size_t>(slot_groups) * kInt8GroupBytes; }
 };
 
 inline const int8_t* ImageOf(const Int8Layer& layer, const Position& position) {
@@ -97,9 +104,10 @@ struct Int8Method {
   uint32_t group;   // k in a dword
   int32_t offset;   // Int8Kernels::offset, or 0
   Int8Runs runs;
-  void (*pack)(const int8_t* ids, size_t groups, uint8_t* to, int32_t* sums);
+  PackPanel pack;
   void (*multiply)(const Int8Layer& layer, const Int8Batch& batch, Int8Input* input, Int8Scratch* scratch);
   uint32_t max_groups;         // of a whole panel in the scratch
+  uint32_t max_row_groups;     // of a row of A, where the panel lies elsewhere
   uint32_t position_step;      // for the schedule
   uint32_t partial_positions;  // of a batch of one panel that is not both first and last
 };

@@ -167,6 +167,22 @@ def test_pieces_of_many_positions(rng, isa):
     check(rng, Layer((1, 60, 50, 4), (1, 50, 47, 4), depthwise=True))  # 2350 taps
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Layer((1, 20, 20, 64), (96, 3, 3, 64)),
+        Layer((1, 11, 13, 3), (34, 3, 3, 3), stride=(2, 2)),
+        Layer((1, 11, 13, 70), (1, 3, 3, 70), depthwise=True),
+        Layer((1, 6, 5, 80), (120, 3, 3, 2)),
+        Layer((1, 300), (200, 300), panels_per_tile=2),
+    ],
+)
+def test_kept_panels(rng, isa, layer):
+    seed = int(rng.integers(1 << 30))
+    decoded, kept = (check(np.random.default_rng(seed), layer, cache_bytes=cache_bytes, num_threads=2) for cache_bytes in (0, 1 << 20))
+    np.testing.assert_array_equal(decoded, kept)
+
+
 @pytest.mark.parametrize("activation", ["NONE", "RELU", "RELU_N1_TO_1", "RELU6"])
 @pytest.mark.parametrize("per_channel", [True, False])
 @pytest.mark.parametrize("bias", [True, False])

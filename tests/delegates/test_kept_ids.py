@@ -1,4 +1,4 @@
-"""Models whose ids fit the option cache_bytes decode them once: same outputs, same errors."""
+"""Models whose ids fit the option cache_bytes decode them once: same outputs, same errors. Integer layers keep them packed for their kernels."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,10 @@ from tests.delegates.running import invoke, make_interpreter, run
 from tflite_smart.delegates import native
 
 
-def check_same_outputs(content, x, cache_bytes):
+def check_same_outputs(content, x, cache_bytes, **options):
     """The second run, from kept ids, equals the first one and a run that keeps none."""
-    expected = run(content, x, cache_bytes=0)
-    interpreter = make_interpreter(content, resize=x.shape, cache_bytes=cache_bytes)
+    expected = run(content, x, cache_bytes=0, **options)
+    interpreter = make_interpreter(content, resize=x.shape, cache_bytes=cache_bytes, **options)
     for _ in range(2):
         np.testing.assert_array_equal(invoke(interpreter, x), expected)
 
@@ -30,6 +30,34 @@ def test_same_outputs_of_every_value_kind(rng, value_kind, k):
     weight = models.random_weight(rng, (70, k), 0, value_kind=value_kind, panels_per_tile=2)
     x = rng.normal(size=(1, k)).astype(np.float32)
     check_same_outputs(models.fully_connected_model(x.shape, weight), x, 1 << 20)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40])
+@pytest.mark.parametrize("value_kind, n, k", [("uniform", 200, 77), ("uniform", 2, 3000), ("dependent", 33, 600), ("uniform", 40, 9000), ("uniform", 32, 22000), ("codebook", 40, 77)])
+def test_same_outputs_in_integers(rng, isa, value_kind, n, k, rows):
+    """Panels that are wide enough are kept as the dot product reads them; narrow ones, and those whose rows are too long, are decoded as ever."""
+    weight = models.random_weight(np.random.default_rng(n), (n, k), 0, value_kind=value_kind, panels_per_tile=2 if n > 32 else 1)
+    x = rng.normal(size=(rows, k)).astype(np.float32)
+    check_same_outputs(models.fully_connected_model(x.shape, weight, bias=rng.normal(size=n).astype(np.float32)), x, 1 << 20, compute="int8", num_threads=2)
+
+
+@pytest.mark.parametrize("filter_in", [3, 24])  # 24: one group
+def test_same_outputs_of_windows_in_integers(rng, isa, filter_in):
+    weight = models.random_weight(rng, (48, 3, 3, filter_in), 0)
+    x = rng.normal(size=(2, 9, 9, 24)).astype(np.float32)
+    check_same_outputs(models.conv_model(x.shape, weight, (3, 3, filter_in), padding="SAME"), x, 1 << 20, compute="int8")
+
+
+def test_panels_are_packed_again_for_another_instruction_set(rng):
+    weight, x = models.random_weight(rng, (200, 100), 0), rng.normal(size=(3, 100)).astype(np.float32)
+    interpreter = make_interpreter(models.fully_connected_model(x.shape, weight), cache_bytes=1 << 20, compute="int8")
+    expected = invoke(interpreter, x)
+    try:
+        for name in native.isa_names():
+            native.force_isa(name)
+            np.testing.assert_array_equal(invoke(interpreter, x), expected)
+    finally:
+        native.force_isa(None)
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 6999, 7000, 1 << 30])
