@@ -60,6 +60,11 @@ Status TileDecoder::NextInPlace(uint64_t rows, const int8_t** ids) {
   return Status();
 }
 
+Status TileDecoder::NextByHand(uint64_t rows, TileState** state) {
+  *state = &state_;
+  return Take(rows);
+}
+
 Status TileDecoder::Next(uint64_t rows, int8_t* ids) {
   if (weight_->codec == Codec::kRaw) {  // the last row may read, not use, bytes of the padding
     const int8_t* from;

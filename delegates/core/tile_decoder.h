@@ -23,6 +23,9 @@ class TileDecoder {
   // Next() of codec `raw` without a copy: where the rows lie.
   Status NextInPlace(uint64_t rows, const int8_t** ids);
 
+  // Next() for whoever decodes the rows himself: from where *state is, which he moves on.
+  Status NextByHand(uint64_t rows, TileState** state);
+
   // Next() of several tiles of the same weight at once: faster than one after the other where latency is the limit.
   static Status NextSideBySide(TileDecoder* const* decoders, uint32_t count, uint64_t rows, int8_t* const* ids);
 

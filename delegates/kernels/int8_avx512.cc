@@ -183,4 +183,4 @@ void WidenRange(const float* x, size_t count, float* range) {
 
 #include "kernels/int8_kernels-inl.h"
 
-TFLITE_SMART_INT8_KERNELS(kInt8Avx512)
+TFLITE_SMART_INT8_KERNELS(kInt8Avx512, MultiplyPlanesAvx512)

@@ -142,6 +142,7 @@ Status RunOneRow(const Int8Layer& layer, const Int8Method& method, const Int8Tas
   const uint32_t k = layer.weight->channel_elements;
   // Where several tiles at once are no faster, memory is read in order.
   const uint32_t most = layer.weight->codec == Codec::kRans ? kMaxSideBySide : 1;
+  const bool fused = PanelReader::CanMultiplyPlanes(*layer.weight);  // then `most` is 1
   Int8Input input(layer, true, scratch);
   input.Fill(task.begin_position, task.end_position);
   Int8GemmTile tile = {};
@@ -157,7 +158,9 @@ Status RunOneRow(const Int8Layer& layer, const Int8Method& method, const Int8Tas
     const uint32_t count = panels.Take(most, slots);
     std::memset(scratch->partial, 0, count * kLanes * sizeof(int32_t));
     for (uint32_t i = 0; i < count; ++i) std::memset(slots[i].sums, 0, sizeof(slots[i].sums));
-    for (uint32_t first = 0; first < k; first += kInt8Piece) {
+    const bool planes = fused && layer.weight->panel_width(slots[0].panel) == kLanes;
+    if (planes) TFS_RETURN_IF_ERROR(slots[0].reader->MultiplyPlanes(tile.a[0], scratch->partial, slots[0].sums));
+    for (uint32_t first = 0; first < k && !planes; first += kInt8Piece) {
       const uint32_t piece = std::min(kInt8Piece, k - first), groups = (piece + method.group - 1) / method.group;
       const uint8_t* const a = tile.a[0] + first / method.group * sizeof(int32_t);
       TFS_RETURN_IF_ERROR(ReadInt8Slots(layer, method, piece, slots, count, scratch));

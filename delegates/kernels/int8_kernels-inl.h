@@ -340,8 +340,8 @@ void Lanes(const Int8LaneTile& t) {
 }  // namespace
 }  // namespace tflite_smart
 
-#define TFLITE_SMART_INT8_KERNELS(name)                                                                                                      \
+#define TFLITE_SMART_INT8_KERNELS(name, multiply_planes)                                                                                     \
   namespace tflite_smart {                                                                                                                   \
   const Int8Kernels name = {Vec::kGemmRows, kGroup, kOffset, Pack, Quantize, WidenRange, PackIds<kGroup, LoadDwords, Dot>, Gemm, MultiplyIds, \
-                            PackIds<2, LoadPairs, DotPair>, Lanes};                                                                            \
+                            multiply_planes, PackIds<2, LoadPairs, DotPair>, Lanes};                                                           \
   }

@@ -17,6 +17,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/coding.h"
+
 namespace tflite_smart {
 
 // No instruction set has a taller tile.
@@ -90,7 +92,18 @@ struct Int8IdsTile {
   int32_t* id_sums;
 };
 
-// The same without reduction over channels: lane j of output channel j reads byte j of each k's 32 bytes.
+// The same with the planes of codec `bitpack` for ids; whole rows of a panel of 32 channels, and ids that do not wrap.
+struct Int8PlanesTile {
+  const uint8_t* a;
+  size_t groups;   // dwords of 4 k
+  int32_t* sums;
+  int32_t* id_sums;
+};
+
+// Moves `state` on, as DecodeRows does.
+void MultiplyPlanesAvx512(const Coding& coding, TileState* state, const Int8PlanesTile& tile);
+
+// Without reduction over channels: lane j of output channel j reads byte j of each k's 32 bytes.
 struct Int8LaneTile {
   const int8_t* const* taps;     // pointers to 32 bytes: 2 * pairs for each position, or of the first one alone, if `outside` is null
   const int8_t* outside;         // this tap is taken as it is, to all others `offset` is added
@@ -126,6 +139,7 @@ struct Int8Kernels {
   PackPanel pack_panel;
   void (*gemm)(const Int8GemmTile& tile);
   void (*multiply_ids)(const Int8IdsTile& tile);
+  void (*multiply_planes)(const Coding& coding, TileState* state, const Int8PlanesTile& tile);  // null where ids that are decoded first are as fast
 
   // The same two for lanes, where the dwords are always pairs of int16 and the offset is 0.
   PackPanel pack_lanes;

@@ -133,6 +133,21 @@ Status PanelReader::Read(uint32_t count, int8_t* ids, float* values) {
   return Status();
 }
 
+bool PanelReader::CanMultiplyPlanes(const PackedWeight& weight) {
+  const Coding& coding = weight.coding;
+  const bool ids_are_values = weight.value_kind == ValueKind::kInteger || weight.value_kind == ValueKind::kUniform;
+  return weight.codec == Codec::kBitpack && ids_are_values && coding.base + (1 << coding.raw_bits) - 1 <= INT8_MAX && weight.channel_elements % kMaxInt8Group == 0 &&
+         ActiveIsa().i8->multiply_planes != nullptr;
+}
+
+Status PanelReader::MultiplyPlanes(const uint8_t* a, int32_t* sums, int32_t* id_sums) {
+  TFS_RETURN_IF_ERROR(BeginPanel());
+  TileState* state;
+  TFS_RETURN_IF_ERROR(decoder_.NextByHand(left_, &state));
+  ActiveIsa().i8->multiply_planes(weight_->coding, state, {a, left_ / kMaxInt8Group, sums, id_sums});
+  return EndPiece(left_);
+}
+
 Status PanelReader::ReadIdsSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids, const int8_t** at) {
   TileDecoder* decoders[kMaxSideBySide] = {};
   bool whole = true;

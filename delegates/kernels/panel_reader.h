@@ -29,6 +29,10 @@ class PanelReader {
   // panel's width hold 0.
   Status ReadIds(uint32_t count, int8_t* ids);
 
+  // All of a panel that is 32 wide times a row, instead of reading it: for weights that CanMultiplyPlanes().
+  static bool CanMultiplyPlanes(const PackedWeight& weight);
+  Status MultiplyPlanes(const uint8_t* a, int32_t* sums, int32_t* id_sums);
+
   // ReadIds() and Read() of up to kMaxSideBySide readers that stand at the same k of different tiles of one weight: the decoder is faster
   // with several. Reader i's values go to values + i * step; its ids to ids[i], or they are left where they are if the weight holds them
   // as they are and `at` is not null: at[i] says where.

@@ -133,6 +133,17 @@ def test_codecs(rng, isa, codec):
     check(rng, Layer((1, 6, 6, 20), (50, 3, 3, 20)), models.random_weight(rng, (50, 3, 3, 20), 0, codec=codec))
 
 
+@pytest.mark.parametrize("panels_per_tile", [1, 2])
+@pytest.mark.parametrize("deviation", [0, 0.3, 1, 3, 9, 25])  # 0 to 7 planes
+def test_one_row_from_bit_planes(rng, isa, deviation, panels_per_tile):
+    for n, k in ((96, 300), (70, 132), (33, 31), (32, 4)):
+        ids = np.clip(np.rint(rng.normal(0, deviation, (n, k))), -128, 127).astype(np.int64)
+        for outliers in (0, 1 + ids.size // 400, ids.size // 3):  # escapes: none, a few, many in a row
+            ids.flat[rng.choice(ids.size, outliers, replace=False)] = rng.integers(-128, 128, outliers)
+            quantized = Quantized(ids, "uniform", rng.uniform(0.01, 0.03, n).astype(np.float32))
+            check(rng, Layer((1, k), (n, k)), models.pack(quantized, k, "bitpack", panels_per_tile=min(panels_per_tile, -(-n // 32))))
+
+
 @pytest.mark.parametrize("codec, low, high", [("bitpack", -1, 0), ("rans", -5, 4), ("bitpack", -64, 63)])
 def test_midrise_as_odd_integers(rng, isa, codec, low, high):
     ids = rng.integers(low, high + 1, (50, 180))

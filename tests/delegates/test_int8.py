@@ -175,6 +175,7 @@ def test_pieces_of_many_positions(rng, isa):
         Layer((1, 11, 13, 70), (1, 3, 3, 70), depthwise=True),
         Layer((1, 6, 5, 80), (120, 3, 3, 2)),
         Layer((1, 300), (200, 300), panels_per_tile=2),
+        Layer((1, 300), (200, 300), codec="bitpack"),
     ],
 )
 def test_kept_panels(rng, isa, layer):
