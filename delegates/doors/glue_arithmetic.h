@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "doors/bands.h"
 #include "doors/glue_op.h"
 
 namespace tflite_smart {
@@ -157,6 +158,15 @@ class PoolOp : public GlueOp {
   }
 
   Status Compute(tfl::Context* context, const Shape&) override { return RunPool(runtime_, pool_, geometry_, activation_, In(context), Out(context)); }
+
+ public:
+  bool ReadLineWindow(tfl::Context*, LineWindow* window) const override {
+    *window = WindowOf(geometry_);
+    return true;
+  }
+  Status RunLines(tfl::Context*, const Lines& x, const Lines& y) override {
+    return RunPool(runtime_, pool_, GeometryOf(geometry_, x, y), activation_, x.data, y.data);
+  }
 
  private:
   const Pool pool_;

@@ -4,6 +4,7 @@
 #include <new>
 #include <vector>
 
+#include "doors/bands.h"
 #include "doors/builtin_params.h"
 #include "doors/half_bias.h"
 #include "doors/int8_quantization.h"
@@ -64,22 +65,27 @@ class MultiplyOp : public PackedOp {
     return Resize(context, Output(context), y);
   }
 
+  bool ReadLineWindow(tfl::Context* context, LineWindow* window) const override {
+    if (integer(context) || in_int8_ || !IsLineByLine(weight_, geometry_)) return false;
+    *window = WindowOf(geometry_);
+    return true;
+  }
+
   Status Invoke(tfl::Context* context) override {
-    Shape x, y, bias;
+    Shape x, y;
     TFS_RETURN_IF_ERROR(Shapes(context, &x, &y));
     if (Output(context)->allocation_type == tfl::kDynamic) TFS_RETURN_IF_ERROR(Resize(context, Output(context), y));
     TFS_RETURN_IF_ERROR(CheckMemory(Input(context, kX), x, "input"));
     TFS_RETURN_IF_ERROR(CheckMemory(Output(context), y, "output"));
-    const tfl::Tensor* tensor = Input(context, kBias);
-    if (tensor != nullptr) {
-      TFS_RETURN_IF_ERROR(ReadShape(tensor, BiasType(context), "bias", &bias));
-      TFS_RETURN_IF_ERROR(CheckMemory(tensor, bias, "bias"));
-    }
-    if (integer(context)) return RunInt8(*Input(context, kX), tensor, *Output(context));
-    TFS_RETURN_IF_ERROR(RunFloat(*Input(context, kX), tensor, *Output(context)));
-    if (residual_ != 0) return AddResidual(*Input(context, residual_), y, *Output(context));
-    float* const out = Output(context)->data.f;
-    return curve_ == Curve::kNone ? Status() : RunCurve(runtime_, curve_, out, y.elements(), out);
+    TFS_RETURN_IF_ERROR(CheckBiasMemory(context));
+    if (integer(context)) return RunInt8(*Input(context, kX), Input(context, kBias), *Output(context));
+    return RunFloat(context, geometry_, Input(context, kX)->data.f, Output(context)->data.f, 0);
+  }
+
+  Status InvokeLines(tfl::Context* context, const Lines& x, const Lines& y) override {
+    TFS_RETURN_IF_ERROR(CheckBiasMemory(context));
+    const int64_t line = static_cast<int64_t>(geometry_.out_width) * geometry_.out_channels;
+    return RunFloat(context, GeometryOf(geometry_, x, y), x.data, y.data, y.first * line);
   }
 
   void AbsorbPad(int x, const Padding& padding) override {
@@ -139,26 +145,41 @@ class MultiplyOp : public PackedOp {
     return Infer(*x, y);
   }
 
-  Status RunFloat(const tfl::Tensor& x, const tfl::Tensor* bias, const tfl::Tensor& y) {
+  Status CheckBiasMemory(tfl::Context* context) const {
+    const tfl::Tensor* tensor = Input(context, kBias);
+    if (tensor == nullptr) return Status();
+    Shape bias;
+    TFS_RETURN_IF_ERROR(ReadShape(tensor, BiasType(context), "bias", &bias));
+    return CheckMemory(tensor, bias, "bias");
+  }
+
+  // y is the output from element `first` on.
+  Status RunFloat(tfl::Context* context, const ConvGeometry& geometry, const float* x, float* y, int64_t first) {
     PackedWeight weight = weight_;
     if (integer_weight()) {
       weight.value_kind = ValueKind::kUniform;
       weight.scales = float_scales_.scales();
     }
+    const tfl::Tensor* bias = Input(context, kBias);
     const float* const added = bias == nullptr ? nullptr : bias->type == tfl::kFloat16 ? half_bias_.values() : bias->data.f;
-    const ConvLayer layer = {&weight, geometry_, activation_, added, x.data.f, y.data.f};
-    return in_int8_ && IsDynamicInt8(weight, geometry_) ? RunDynamicInt8Conv2D(runtime_, layer, kept_panels()) : RunConv2D(runtime_, layer);
+    const ConvLayer layer = {&weight, geometry, activation_, added, x, y};
+    TFS_RETURN_IF_ERROR(in_int8_ && IsDynamicInt8(weight, geometry) ? RunDynamicInt8Conv2D(runtime_, layer, kept_panels()) : RunConv2D(runtime_, layer));
+    const int64_t count = geometry.positions() * geometry.out_channels;
+    if (residual_ != 0) return AddResidual(context, first, count, y);
+    return curve_ == Curve::kNone ? Status() : RunCurve(runtime_, curve_, y, count, y);
   }
 
-  Status AddResidual(const tfl::Tensor& residual, const Shape& y, const tfl::Tensor& output) {
-    Shape shape;
+  Status AddResidual(tfl::Context* context, int64_t first, int64_t count, float* y) {
+    const tfl::Tensor& residual = *Input(context, residual_);
+    Shape shape, output;
     TFS_RETURN_IF_ERROR(ReadShape(&residual, tfl::kFloat32, "residual", &shape));
-    if (!(shape == y)) {
+    TFS_RETURN_IF_ERROR(ReadShape(Output(context), tfl::kFloat32, "output", &output));
+    if (!(shape == output)) {
       return MakeError(Code::kUnsupported, "residual shape must be that of the output, %lld elements. Received: %lld elements. Give all inputs "
-                       "of the model the same batch.", static_cast<long long>(y.elements()), static_cast<long long>(shape.elements()));
+                       "of the model the same batch.", static_cast<long long>(output.elements()), static_cast<long long>(shape.elements()));
     }
     TFS_RETURN_IF_ERROR(CheckMemory(&residual, shape, "residual"));
-    return AddTo(runtime_, residual.data.f, shape.elements(), residual_activation_, output.data.f);
+    return AddTo(runtime_, residual.data.f + first, count, residual_activation_, y);
   }
 
   Status RunInt8(const tfl::Tensor& x, const tfl::Tensor* bias, const tfl::Tensor& y) {

@@ -117,10 +117,20 @@ Status PackedOp::Open(tfl::Context* context, const tfl::Node& node) {
   return ReadOptions(options);
 }
 
-Status PackedOp::Run(tfl::Context* context) {
-  if (!has_run_ && runtime_->keeps_ids() && KeepsIds(context)) TFS_RETURN_IF_ERROR(kept_ids_.Keep(&weight_));
+Status PackedOp::KeepIdsOnce(tfl::Context* context) {
+  const bool first = !has_run_;
   has_run_ = true;
+  return first && runtime_->keeps_ids() && KeepsIds(context) ? kept_ids_.Keep(&weight_) : Status();
+}
+
+Status PackedOp::Run(tfl::Context* context) {
+  TFS_RETURN_IF_ERROR(KeepIdsOnce(context));
   return Invoke(context);
+}
+
+Status PackedOp::RunLines(tfl::Context* context, const Lines& x, const Lines& y) {
+  TFS_RETURN_IF_ERROR(KeepIdsOnce(context));
+  return InvokeLines(context, x, y);
 }
 
 Status PackedOp::OpenWeight(tfl::Context* context) {

@@ -35,6 +35,17 @@ class Options {
   FlexMap map_;
 };
 
+// Neighbouring lines of one float32 image: `count` from line `first` on, where data points to.
+struct Lines {
+  float* data;
+  int32_t first, count;
+};
+
+// The lines of the input that an op needs for line y of its output: `reach` from y * stride - pad_top on, less those outside of the image.
+struct LineWindow {
+  int32_t stride, reach, pad_top;
+};
+
 class Op {
  public:
   virtual ~Op() = default;  // not a word to the runtime: a garbage collector may have destroyed the delegate first
@@ -45,6 +56,11 @@ class Op {
   // Whenever shapes may have changed: checks them and resizes the output.
   virtual Status Prepare(tfl::Context* context) = 0;
   virtual Status Run(tfl::Context* context) = 0;
+
+  // For bands.h, after Prepare(). Whether the output is a float32 image that can be made line by line from those of input 0, and the same bits; and then
+  // what Run() does, of some lines: x holds those within the windows of y's, and the tensors themselves need no memory.
+  virtual bool ReadLineWindow(tfl::Context*, LineWindow*) const { return false; }
+  virtual Status RunLines(tfl::Context*, const Lines&, const Lines&) { return Status(); }
 
   // After Init(), for ops that neighbours.h finds neighbours for: x and its padding, an ADD of the
   // output and a residual, or the tensor of a curve of the output.
@@ -82,10 +98,12 @@ class Op {
 class PackedOp : public Op {
  public:
   Status Run(tfl::Context* context) final;
+  Status RunLines(tfl::Context* context, const Lines& x, const Lines& y) final;
 
  protected:
   Status Open(tfl::Context* context, const tfl::Node& node) override;
   virtual Status Invoke(tfl::Context* context) = 0;
+  virtual Status InvokeLines(tfl::Context*, const Lines&, const Lines&) { return Status(); }
 
   // Reads the options into the members of the op and checks them against `weight_`.
   virtual Status ReadOptions(const Options& options) = 0;
@@ -97,6 +115,7 @@ class PackedOp : public Op {
 
  private:
   Status OpenWeight(tfl::Context* context);
+  Status KeepIdsOnce(tfl::Context* context);
 
   bool has_run_ = false;
   KeptIds kept_ids_;

@@ -1,5 +1,5 @@
 // Target: a graph of several nodes, as segments (doors/segment.h). It grows node by node, each run alone by scalar code, so that the next one is made for the shapes in front of it.
-// Then the same nodes run as segments: fused with their neighbours, where they read, in shared memory, on every instruction set; and again with x of another shape. Every instruction
+// Then the same nodes run as segments: fused with their neighbours, where they read, in shared memory, in bands, on every instruction set; and again with x of another shape. Every instruction
 // set must come to the same verdict, numbers must be those of the nodes alone, and no segment may hold more memory than its weights and a little for every node.
 #include "doors/segment.h"
 
@@ -22,7 +22,8 @@ constexpr long kBytesPerNode = 4096, kBytesPerTensor = 16, kBytesPerChannel = 24
 // Nodes begin..end-1 as one segment, or one foreign node.
 class Part {
  public:
-  Part(FakeRuntime* runtime, int begin, int end, const std::vector<int>& visible, Runtime* threads) : runtime_(*runtime), begin_(begin), end_(end), visible_(visible) {
+  Part(FakeRuntime* runtime, int begin, int end, const std::vector<int>& visible, Runtime* threads, const BandLimits& limits)
+      : runtime_(*runtime), begin_(begin), end_(end), visible_(visible), segment_(limits) {
     if (foreign()) return;
     std::vector<int> nodes;
     for (int i = begin; i < end; ++i) nodes.push_back(i);
@@ -67,12 +68,15 @@ struct Outcome {
   std::vector<std::vector<uint8_t>> outputs;
 };
 
+// Chains of the tiny images here run in bands, of a line or two.
+constexpr BandLimits kTinyBands = {1, 256, 1};
+
 // Kept from run to run, as their scratch is costly to make: the calling thread alone, and with a second one.
 Runtime alone(1), shared(2);
 
 class Graph {
  public:
-  explicit Graph(Input* input) : threads_(input->Seldom(8) ? shared : alone), keeps_ids_(input->Choose(2)) {
+  explicit Graph(Input* input) : threads_(input->Seldom(8) ? shared : alone), keeps_ids_(input->Choose(2)), limits_(input->Choose(2) ? kTinyBands : BandLimits()) {
     type_ = input->Seldom(8) ? tfl::kInt8 : tfl::kFloat32;
     wild_ = type_ == tfl::kFloat32 && input->Seldom(4);
     for (std::vector<int32_t>& shape : x_shapes_) shape = MakeShape(input);
@@ -146,7 +150,7 @@ class Graph {
     seen.Read(runtime_.context(), node);
     if (proposal.code != kForeign && !seen.IsOurs() && !IsGlue(*runtime_.context(), seen)) return runtime_.DropNode();
     if (odd == 4) extra_outputs_.insert(y);
-    parts_.emplace_back(new Part(&runtime_, node, node + 1, {y}, &threads_));
+    parts_.emplace_back(new Part(&runtime_, node, node + 1, {y}, &threads_, limits_));
     good_ = parts_.back()->Run();
     coarse_ |= proposal.coarse;
     AddActivation(y, proposal.bound);
@@ -185,7 +189,7 @@ class Graph {
       end = begin + 1;
       while (runtime_.code(begin) != kForeign && end < runtime_.num_nodes() && runtime_.code(end) != kForeign) ++end;
       const std::vector<int> visible = Visible(begin, end);
-      parts.emplace_back(new Part(&runtime_, begin, end, visible, &threads_));
+      parts.emplace_back(new Part(&runtime_, begin, end, visible, &threads_, limits_));
     }
     return parts;
   }
@@ -237,6 +241,7 @@ class Graph {
   FakeRuntime runtime_;
   Runtime& threads_;
   const bool keeps_ids_;
+  const BandLimits limits_;
   tfl::Type type_;
   bool wild_ = false, coarse_ = false, good_ = false, full_ = false;
   double bound_ = 0;

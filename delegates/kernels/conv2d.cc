@@ -252,6 +252,10 @@ uint32_t GemmPositionStep() {
   return gemm_rows % kMinBlockRows == 0 ? kMinBlockRows : gemm_rows;
 }
 
+bool IsLineByLine(const PackedWeight& weight, const ConvGeometry& geometry) {
+  return geometry.batch == 1 && !IsWinograd({&weight, geometry, Activation::kNone, nullptr, nullptr, nullptr});
+}
+
 Status RunConv2D(Runtime* runtime, const ConvLayer& layer) {
   if (IsVector(layer)) return RunConv2DVector(runtime, layer);
   if (IsDepthwise(layer.geometry)) return RunConv2DDepthwise(runtime, layer);

@@ -53,6 +53,9 @@ struct ConvLayer {
   float* y;
 };
 
+// Whether some lines of one image's output, computed alone, have the same bits: Winograd's tiles straddle lines.
+bool IsLineByLine(const PackedWeight& weight, const ConvGeometry& geometry);
+
 // The caller has checked that weight, geometry and buffers fit together.
 Status RunConv2D(Runtime* runtime, const ConvLayer& layer);
 
