@@ -11,8 +11,9 @@ namespace tflite_smart {
 
 // An output position and where its filter begins in the input.
 struct Position {
-  int32_t batch, y, x;
+  int32_t batch = 0, y = 0, x = 0;
 
+  Position() = default;
   Position(const ConvGeometry& g, int64_t index)
       : batch(static_cast<int32_t>(index / (static_cast<int64_t>(g.out_height) * g.out_width))),
         y(static_cast<int32_t>(index / g.out_width % g.out_height)),
@@ -24,6 +25,12 @@ struct Position {
     if (++y < g.out_height) return;
     y = 0;
     ++batch;
+  }
+
+  // By several, at most to the end of the line.
+  void Advance(const ConvGeometry& g, int32_t count) {
+    x += count - 1;
+    Advance(g);
   }
 
   const float* Image(const ConvGeometry& g, const float* input) const {

@@ -151,20 +151,23 @@ void Quantize(const float* from, size_t count, const Quantization& q, uint8_t* t
 }
 
 void WidenRange(const float* x, size_t count, float* range) {
-  __m512 min[2], max[2];
-  for (int v = 0; v < 2; ++v) {
+  constexpr int kVecs = 4;  // or latencies would be all that is seen
+  const __m512 zero = _mm512_setzero_ps();
+  __m512 min[kVecs], max[kVecs], none[kVecs];  // none: see int8_range-inl.h
+#pragma GCC unroll 4
+  for (int v = 0; v < kVecs; ++v) {
     min[v] = _mm512_set1_ps(range[0]);
     max[v] = _mm512_set1_ps(range[1]);
+    none[v] = zero;
   }
-  const __m512 zero = _mm512_setzero_ps();
-  __m512 none = zero;  // see int8_range-inl.h
   size_t i = 0;
-  for (; i + 32 <= count; i += 32) {
-    for (int v = 0; v < 2; ++v) {
+  for (; i + kVecs * 16 <= count; i += kVecs * 16) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
       const __m512 y = _mm512_loadu_ps(x + i + v * 16);
       min[v] = _mm512_min_ps(min[v], y);
       max[v] = _mm512_max_ps(max[v], y);
-      none = _mm512_fmadd_ps(y, zero, none);
+      none[v] = _mm512_fmadd_ps(y, zero, none[v]);
     }
   }
   for (; i < count; i += 16) {
@@ -172,10 +175,11 @@ void WidenRange(const float* x, size_t count, float* range) {
     const __m512 y = _mm512_maskz_loadu_ps(mask, x + i);
     min[0] = _mm512_mask_min_ps(min[0], mask, min[0], y);
     max[0] = _mm512_mask_max_ps(max[0], mask, max[0], y);
-    none = _mm512_fmadd_ps(y, zero, none);
+    none[0] = _mm512_fmadd_ps(y, zero, none[0]);
   }
-  range[0] = _mm512_reduce_min_ps(_mm512_min_ps(min[0], min[1]));
-  range[1] = _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1])) + _mm512_reduce_add_ps(none);
+  range[0] = _mm512_reduce_min_ps(_mm512_min_ps(_mm512_min_ps(min[0], min[1]), _mm512_min_ps(min[2], min[3])));
+  range[1] = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(max[0], max[1]), _mm512_max_ps(max[2], max[3]))) +
+             _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(none[0], none[1]), _mm512_add_ps(none[2], none[3])));
 }
 
 }  // namespace

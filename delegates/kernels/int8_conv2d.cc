@@ -33,10 +33,9 @@ void SetOutput(const Int8Layer& layer, uint32_t panel, uint32_t index, int64_t m
   }
 }
 
-// All panels of the batch with the rows of output positions from `m`.
-void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, uint32_t rows, Int8Input* input, Int8Scratch* scratch) {
+// All panels of the batch with the rows of output positions from `m`. per_group: channels.
+void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, uint32_t rows, int32_t per_group, Int8Input* input, Int8Scratch* scratch) {
   const ConvGeometry& g = layer.geometry;
-  const int32_t per_group = g.channels_per_group();
   Int8GemmTile tile = {};
   tile.rows = rows;
   tile.accumulate = !batch.first;
@@ -52,7 +51,7 @@ void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, uin
       tile.epilogue = nullptr;
       tile.float_epilogue = nullptr;
     }
-    for (int32_t group = first / per_group; group * per_group < end; ++group) {
+    for (int32_t group = first < per_group ? 0 : first / per_group; group * per_group < end; ++group) {
       if (group != set_group) input->SetRows(m, group, batch.first_group, batch.num_groups, &tile);
       set_group = group;
       tile.first_column = static_cast<uint32_t>(std::max(group * per_group - first, 0));
@@ -65,9 +64,10 @@ void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, uin
 
 void MultiplyGemm(const Int8Layer& layer, const Int8Batch& batch, Int8Input* input, Int8Scratch* scratch) {
   const int64_t step = ActiveIsa().i8->gemm_rows;
+  const int32_t per_group = layer.geometry.channels_per_group();  // a division takes as long as many multiplications
   for (int64_t m = batch.begin_position; m < batch.end_position;) {
     const int64_t end = input->Fill(m, batch.end_position);
-    for (; m < end; m += step) MultiplyRows(layer, batch, m, static_cast<uint32_t>(std::min(step, end - m)), input, scratch);
+    for (; m < end; m += step) MultiplyRows(layer, batch, m, static_cast<uint32_t>(std::min(step, end - m)), per_group, input, scratch);
     m = end;
   }
 }

@@ -30,6 +30,7 @@ Int8Runs Int8RunsOf(const ConvGeometry& g) {
 Int8Input::Int8Input(const Int8Layer& layer, bool pieces, Int8Scratch* scratch)
     : layer_(layer), g_(layer.geometry), kernels_(*ActiveIsa().i8), runs_(Int8RunsOf(g_)), element_bytes_(sizeof(int32_t) / kernels_.group),
       strip_(scratch->strip), kind_(Kind::kWindows), image_elements_(static_cast<int64_t>(g_.in_height) * g_.in_width * g_.in_channels) {
+
   const int64_t pixel = static_cast<int64_t>(g_.in_channels) * element_bytes_;
   const bool tile_fits = pixel < kInt8StripBytes && RowPitch(static_cast<uint32_t>(pixel)) * kernels_.gemm_rows <= kInt8StripBytes;
   line_pixels_ = (g_.out_width - 1) * g_.stride_width + (g_.filter_width - 1) * g_.dilation_width + 1;
@@ -151,8 +152,15 @@ void Int8Input::PackWindow(const Position& position, const Quantization& quantiz
   }
 }
 
+// The rows of a tile from `first` on are of this image.
+void Int8Input::SetImage(int32_t image, uint32_t first) {
+  if (image == image_) return;
+  for (uint32_t r = first; r < kMaxInt8Rows; ++r) quantization_[r] = QuantizationOf(image);
+  image_ = first == 0 ? image : -1;
+}
+
 void Int8Input::SetRows(int64_t m, int32_t channel_group, uint32_t first_group, uint32_t num_groups, Int8GemmTile* tile) {
-  Position position(g_, m);
+  Position position = m == next_m_ ? next_ : Position(g_, m);  // divisions only where rows do not follow each other
   const bool windows = kind_ == Kind::kWindows;
   const bool pack = windows && (window_groups_ != num_groups || window_group_ != first_group || window_channels_ != channel_group);
   if (windows) {
@@ -164,16 +172,20 @@ void Int8Input::SetRows(int64_t m, int32_t channel_group, uint32_t first_group, 
   }
   const size_t pixel_bytes = static_cast<size_t>(g_.in_channels) * element_bytes_;
   const size_t channels = windows ? 0 : static_cast<size_t>(channel_group) * static_cast<size_t>(g_.filter_in) * element_bytes_;
-  for (uint32_t r = 0; r < tile->rows; ++r) {
-    uint8_t* const row = strip_ + static_cast<size_t>(m - begin_ + r) * pitch_;
-    rows_[r] = row + channels;
-    quantization_[r] = QuantizationOf(position.batch);
-    if (kind_ == Kind::kLines) {
-      rows_[r] = strip_ + static_cast<size_t>(position.InputY(g_) - first_line_) * pitch_ + static_cast<size_t>(position.x * g_.stride_width) * pixel_bytes + channels;
-    }
-    if (pack) PackWindow(position, quantization_[r], row);
-    position.Advance(g_);
+  const size_t step = kind_ == Kind::kLines ? static_cast<size_t>(g_.stride_width) * pixel_bytes : pitch_;
+  for (uint32_t r = 0; r < tile->rows;) {  // a line of the output
+    const uint32_t count = std::min(tile->rows - r, static_cast<uint32_t>(g_.out_width - position.x));
+    uint8_t* row = strip_ + static_cast<size_t>(m - begin_ + r) * pitch_;
+    if (kind_ == Kind::kLines) row = strip_ + static_cast<size_t>(position.InputY(g_) - first_line_) * pitch_ + static_cast<size_t>(position.x) * step;
+    SetImage(position.batch, r);
+    for (uint32_t i = 0; i < count; ++i) rows_[r + i] = row + i * step + channels;
+    Position window = position;
+    for (uint32_t i = 0; i < count && pack; ++i, ++window.x) PackWindow(window, quantization_[r], row + i * step);
+    position.Advance(g_, static_cast<int32_t>(count));
+    r += count;
   }
+  next_m_ = m + tile->rows;
+  next_ = position;
   for (uint32_t r = tile->rows; r < kMaxInt8Rows; ++r) rows_[r] = rows_[0];
   tile->a = rows_;
   tile->runs = offsets_;

@@ -38,6 +38,7 @@ class Int8Input {
   void FillLine(const Quantization& quantization, int64_t image, int32_t y, uint8_t* to) const;
   void PackWindow(const Position& position, const Quantization& quantization, uint8_t* to) const;
   void Convert(int64_t from, size_t count, const Quantization& quantization, uint8_t* to) const;
+  void SetImage(int32_t image, uint32_t first);
   void FillOutside(size_t count, const Quantization& quantization, uint8_t* to) const;
   const Quantization& QuantizationOf(int32_t image) const;
 
@@ -58,6 +59,9 @@ class Int8Input {
   uint32_t offsets_[kMaxInt8Runs];
   const uint8_t* rows_[kMaxInt8Rows];
   Quantization quantization_[kMaxInt8Rows];
+  int32_t image_ = -1;                    // which all of these are of, or -1
+  int64_t next_m_ = 0;                    // behind the last rows
+  Position next_;
   Quantization fixed_ = {};
 };
 
