@@ -248,7 +248,7 @@ bool KeepsPanels(const PackedWeight& weight, const Int8Method& method) {
 }  // namespace
 
 bool KeepsPanels(const PackedWeight& weight, const ConvGeometry& geometry) {
-  return KeepsPanels(weight, MethodOf({&weight, geometry, nullptr, nullptr, nullptr, nullptr}));
+  return KeepsPanels(weight, MethodOf({&weight, geometry, nullptr, nullptr, nullptr, nullptr, {}}));
 }
 
 Status RunInt8Layer(Runtime* runtime, Int8Layer layer) {
@@ -277,7 +277,7 @@ Status RunInt8Layer(Runtime* runtime, Int8Layer layer) {
 }
 
 Status RunFixedInt8Conv2D(Runtime* runtime, const PackedWeight& weight, const ConvGeometry& geometry, const FixedInt8& layer, KeptPanels* kept) {
-  return RunInt8Layer(runtime, {&weight, geometry, &layer, nullptr, nullptr, kept});
+  return RunInt8Layer(runtime, {&weight, geometry, &layer, nullptr, nullptr, kept, {}});
 }
 
 }  // namespace tflite_smart

@@ -104,7 +104,7 @@ Status RunDynamicInt8Conv2D(Runtime* runtime, const ConvLayer& layer, KeptPanels
   }
   Quantization* const images = many == nullptr ? few : many.get();
   TFS_RETURN_IF_ERROR(QuantizeImages(runtime, layer, images));
-  return RunInt8Layer(runtime, {layer.weight, layer.geometry, nullptr, &layer, images, kept});
+  return RunInt8Layer(runtime, {layer.weight, layer.geometry, nullptr, &layer, images, kept, PanelEpilogue(layer, 0)});
 }
 
 }  // namespace tflite_smart

@@ -42,17 +42,16 @@ void SetFixedEpilogue(const Int8Layer& layer, const Int8Method& method, uint32_t
 
 // All but the ids.
 void SetFloatEpilogue(const Int8Layer& layer, uint32_t panel, FloatEpilogue* e) {
-  const Epilogue floats = PanelEpilogue(*layer.dynamic, panel * kLanes);
-  const uint32_t width = layer.weight->panel_width(panel);
+  const uint32_t first = panel * kLanes, width = layer.weight->panel_width(panel);
   const bool midrise = layer.weight->value_kind == ValueKind::kMidrise;
-  e->min = floats.min;
-  e->max = floats.max;
-  e->scale = floats.scale;
-  e->bias = floats.bias;
+  e->min = layer.floats.min;
+  e->max = layer.floats.max;
+  e->scale = layer.floats.scale + first;
+  e->bias = layer.floats.bias + (layer.dynamic->bias == nullptr ? 0 : first);
   if (width == kLanes && !midrise) return;
   std::memset(e->room, 0, sizeof(e->room));
-  std::memcpy(e->room[0], floats.scale, width * sizeof(float));
-  std::memcpy(e->room[1], floats.bias, width * sizeof(float));
+  std::memcpy(e->room[0], e->scale, width * sizeof(float));
+  std::memcpy(e->room[1], e->bias, width * sizeof(float));
   for (uint32_t j = 0; j < kLanes; ++j) e->room[0][j] *= midrise ? 0.5f : 1.0f;
   e->scale = e->room[0];
   e->bias = e->room[1];

@@ -63,6 +63,7 @@ struct Int8Layer {
   const ConvLayer* dynamic;
   const Quantization* images;  // of a dynamic layer: one for each of geometry.batch
   KeptPanels* kept;            // null: panels are decoded and packed whenever they are wanted
+  Epilogue floats;             // of a dynamic layer, from channel 0; without a bias 32 zeros
 };
 
 Status RunInt8Layer(Runtime* runtime, Int8Layer layer);
