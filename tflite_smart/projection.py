@@ -75,9 +75,20 @@ def loosen(wrapped, model) -> None:
     Args:
         wrapped: what `smart_wrap` made of `project(model, ...)`, not trained yet, with methods that round each weight by itself. Changed in place.
         model: the plain model that was projected.
+
+    Raises:
+        UnsupportedModelError: for a model that was not wrapped, and for two that don't have the same weights. Neither is changed.
     """
+    for each in (wrapped, model):
+        if not isinstance(each, keras.Model) or not each.built:
+            raise UnsupportedModelError(f"wrapped and model must be built Keras 3 models. Received: {type(each).__name__}.")
     behind = {id(weight.raw): weight for weight in smart_weights(wrapped)}
-    for (variable, _), (target, _) in zip(plain_weights(wrapped), plain_weights(model), strict=True):
+    if not behind:
+        raise UnsupportedModelError("wrapped must be a model that smart_wrap has wrapped. Received: one without wrapped weights.")
+    here, there = ([variable for variable, _ in plain_weights(each)] for each in (wrapped, model))
+    if [v.shape for v in here] != [v.shape for v in there]:
+        raise UnsupportedModelError(f"{model.name}: model must be the one that was projected, with weights of the same shapes. Received: {len(there)} weights beside {len(here)}.")
+    for variable, target in zip(here, there):
         if id(variable) in behind:
             variable.assign(_border(behind[id(variable)].rounded, variable.value, target.value))
 

@@ -14,20 +14,10 @@ from tflite_smart.converter.model_editor import Model, indices, tensor_name
 from tflite_smart.converter.passes.base import read_options
 from tflite_smart.converter.passes.weight_inputs import WEIGHT_INPUTS, weight_axis
 from tflite_smart.converter.probe import output_snr_db
-from tflite_smart.delegates import library_path
-from tflite_smart.delegates.native import DelegateLibraryError
 
 SEED = 17
 RECIPE = {"min_weight_elements": 32}
 Activation, Padding = schema.ActivationFunctionType, schema.Padding
-
-
-@pytest.fixture(scope="module")
-def delegate():
-    try:
-        return library_path()
-    except DelegateLibraryError as error:
-        pytest.skip(str(error))
 
 
 def weights(*shape, scale=0.1, dtype=np.float32):
@@ -92,41 +82,6 @@ def test_conv2d_becomes_one_operator(tmp_path, delegate, activation):
     restored = Model.read(plain).schema.subgraphs[0].operators[0]
     assert vars(restored.builtinOptions) == vars(conv_tree(activation).subgraphs[0].operators[0].builtinOptions)
     assert_same(smart, plain, 72)
-
-
-def bias_tree(bias: np.ndarray, shared_with_builtin: bool) -> schema.ModelT:
-    """A dense layer, and an ADD that reads the same bias."""
-    tree = model_tree()
-    graph = Graph(tree)
-    x, y, z = graph.tensor("x", (1, 64)), graph.tensor("y", (1, 48)), graph.tensor("z", (1, 48))
-    b = graph.constant("bias", bias)
-    graph.op("FULLY_CONNECTED", [x, graph.constant("w", weights(48, 64)), b], [y], schema.FullyConnectedOptionsT())
-    graph.op("ADD", [y, b if shared_with_builtin else y], [z], schema.AddOptionsT())
-    graph.finish([x], [z])
-    return tree
-
-
-def stored_bias(model: Model) -> np.ndarray:
-    subgraph = model.schema.subgraphs[0]
-    return model.values(subgraph.tensors[int(subgraph.operators[0].inputs[2])])
-
-
-def test_a_bias_becomes_float16_and_float32_again(tmp_path, delegate):
-    bias = weights(48, scale=1)
-    _, model, smart, plain = converted(bias_tree(bias, False), tmp_path)
-    np.testing.assert_array_equal(stored_bias(model), bias.astype(np.float16), strict=True)
-    np.testing.assert_array_equal(stored_bias(Model.read(plain)), bias.astype(np.float16).astype(np.float32), strict=True)
-    assert_same(smart, plain, 64)
-
-
-@pytest.mark.parametrize(("worst", "shared", "recipe"), [(65600, False, {}), (np.nan, False, {}), (1, True, {}), (1, False, {"bias_bits": 32})])
-def test_a_bias_that_stays(tmp_path, worst, shared, recipe):
-    """Too large for float16, no number, read by an operator that is not ours, or wanted as it is."""
-    bias = weights(48, scale=1)
-    bias[3] = worst
-    _, model, _, plain = converted(bias_tree(bias, shared), tmp_path, {**RECIPE, **recipe})
-    np.testing.assert_array_equal(stored_bias(model), bias, strict=True)
-    np.testing.assert_array_equal(stored_bias(Model.read(plain)), bias, strict=True)
 
 
 def test_an_activation_without_kernel_goes_through_expand(tmp_path):

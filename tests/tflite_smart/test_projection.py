@@ -84,3 +84,13 @@ def test_errors(model, kind):
     made = {"wrapped": lambda: ts.smart_wrap(model, EntropyQuantize()), "unbuilt": lambda: keras.Sequential([keras.layers.Dense(3)]), "number": lambda: 3}[kind]()
     with pytest.raises(ts.TFLiteSmartError, match="model must be a built plain Keras 3 model. Received"):
         ts.project(made)
+
+
+def test_loosen_wants_the_model_that_was_projected(model):
+    wrapped = ts.smart_wrap(ts.project(model, RECIPE), ts.WrapConfig(EntropyQuantize(keep_grid=True), min_weight_elements=256))
+    before = wrapped.get_weights()
+    for pair, message in (((model, model), "wrapped must be a model that smart_wrap has wrapped"), ((wrapped, keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])), "Received: 1 weights beside 6"),
+                          ((wrapped, 3), "wrapped and model must be built")):  # fmt: skip
+        with pytest.raises(ts.TFLiteSmartError, match=message):
+            ts.loosen(*pair)
+    assert all(np.array_equal(*pair) for pair in zip(before, wrapped.get_weights()))
