@@ -22,9 +22,9 @@ ConvGeometry GeometryOf(ConvGeometry geometry, const Lines& x, const Lines& y);
 
 // When bands pay, and how large they are.
 struct BandLimits {
-  size_t tensor_bytes = 512 << 10;  // of a tensor between two ops, at least: a core's cache holds smaller ones, and they are little of a model's memory
-  size_t buffer_bytes = 768 << 10;  // of a chain, at most: half as much saves little more, and threads meet twice as often ...
-  int32_t positions = 192;          // ... unless a turn made fewer of the output: see kMinSparePositions in kernels/panel_schedule.cc
+  size_t tensor_bytes = 1 << 20;  // of a tensor between two ops, at least: a core's cache holds smaller ones, and they are little of a model's memory
+  size_t buffer_bytes = 2 << 20;  // of a chain, at most: half as much saves a few hundred kilobytes, and where bands meet threads read each other's lines
+  int32_t positions = 192;        // of the output in a turn, however large that makes the buffers: see kMinSparePositions in kernels/panel_schedule.cc
 };
 
 class Bands {
