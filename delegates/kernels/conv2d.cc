@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "kernels/conv2d_parts.h"
 #include "kernels/isa.h"
@@ -252,11 +253,29 @@ uint32_t GemmPositionStep() {
   return gemm_rows % kMinBlockRows == 0 ? kMinBlockRows : gemm_rows;
 }
 
+namespace {
+
+// A column of pixels, filtered along itself, lies in memory as a line does, and lines are what the kernels cut.
+bool IsColumn(const ConvGeometry& g) { return g.in_width == 1 && g.filter_width == 1 && g.out_width == 1 && g.in_height > 1; }
+
+ConvGeometry AsLine(ConvGeometry g) {
+  std::swap(g.in_height, g.in_width);
+  std::swap(g.out_height, g.out_width);
+  std::swap(g.filter_height, g.filter_width);
+  std::swap(g.stride_height, g.stride_width);
+  std::swap(g.dilation_height, g.dilation_width);
+  std::swap(g.pad_top, g.pad_left);
+  return g;
+}
+
+}  // namespace
+
 bool IsLineByLine(const PackedWeight& weight, const ConvGeometry& geometry) {
   return geometry.batch == 1 && !IsWinograd({&weight, geometry, Activation::kNone, nullptr, nullptr, nullptr});
 }
 
 Status RunConv2D(Runtime* runtime, const ConvLayer& layer) {
+  if (IsColumn(layer.geometry)) return RunConv2D(runtime, {layer.weight, AsLine(layer.geometry), layer.activation, layer.bias, layer.x, layer.y});
   if (IsVector(layer)) return RunConv2DVector(runtime, layer);
   if (IsDepthwise(layer.geometry)) return RunConv2DDepthwise(runtime, layer);
   if (IsWinograd(layer)) return RunConv2DWinograd(runtime, layer);

@@ -118,6 +118,19 @@ def test_depthwise_geometry(rng, isa, stride, dilation, padding):
     check_depthwise(rng, (1, 11, 12, 36), (3, 4), 1, stride=stride, dilation=dilation, padding=padding)
 
 
+COLUMNS = [((1, 1), (1, 1), "SAME"), ((2, 1), (1, 1), "SAME"), ((3, 2), (1, 1), "VALID"), ((1, 1), (3, 1), "SAME"), ((2, 3), (2, 1), "VALID")]
+
+
+@pytest.mark.parametrize("stride, dilation, padding", COLUMNS)
+def test_columns(rng, isa, stride, dilation, padding):
+    """Images of one pixel's width, as sound comes in: computed as lines."""
+    geometry = {"stride": stride, "dilation": dilation, "padding": padding}
+    check_conv(rng, (2, 37, 1, 12), (40, 5, 1, 12), num_threads=2, **geometry)
+    check_conv(rng, (1, 30, 1, 70), (33, 4, 1, 70), **geometry)
+    check_depthwise(rng, (2, 37, 1, 70), (10, 1), 1, **geometry)
+    check_depthwise(rng, (1, 19, 1, 9), (3, 1), 2, **geometry)
+
+
 def test_depthwise_with_a_huge_filter(rng, isa):
     """More k than is decoded at once."""
     check_depthwise(rng, (1, 6, 7, 40), (46, 46), 1)
