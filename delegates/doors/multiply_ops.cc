@@ -155,15 +155,18 @@ class MultiplyOp : public PackedOp {
 
   // y is the output from element `first` on.
   Status RunFloat(tfl::Context* context, const ConvGeometry& geometry, const float* x, float* y, int64_t first) {
-    PackedWeight weight = weight_;
+    PackedWeight uniform;
+    const PackedWeight* weight = &weight_;
     if (integer_weight()) {
-      weight.value_kind = ValueKind::kUniform;
-      weight.scales = float_scales_.scales();
+      uniform = weight_;
+      uniform.value_kind = ValueKind::kUniform;
+      uniform.scales = float_scales_.scales();
+      weight = &uniform;
     }
     const tfl::Tensor* bias = Input(context, kBias);
     const float* const added = bias == nullptr ? nullptr : bias->type == tfl::kFloat16 ? half_bias_.values() : bias->data.f;
-    const ConvLayer layer = {&weight, geometry, activation_, added, x, y};
-    TFS_RETURN_IF_ERROR(in_int8_ && IsDynamicInt8(weight, geometry) ? RunDynamicInt8Conv2D(runtime_, layer, kept_panels()) : RunConv2D(runtime_, layer));
+    const ConvLayer layer = {weight, geometry, activation_, added, x, y};
+    TFS_RETURN_IF_ERROR(in_int8_ && IsDynamicInt8(*weight, geometry) ? RunDynamicInt8Conv2D(runtime_, layer, kept_panels()) : RunConv2D(runtime_, layer));
     const int64_t count = geometry.positions() * geometry.out_channels;
     if (residual_ != 0) return AddResidual(context, first, count, y);
     return curve_ == Curve::kNone ? Status() : RunCurve(runtime_, curve_, y, count, y);
@@ -276,8 +279,8 @@ class FullyConnectedOp : public MultiplyOp {
 
   Status Infer(const Shape& x, Shape* y) override {
     const int32_t k = static_cast<int32_t>(weight_.channel_elements);
-    const int64_t rows = x.elements() / k;
-    if (x.rank < 1 || x.elements() % k != 0 || rows > kMaxInt) {
+    const int64_t elements = x.elements(), rows = elements == k ? 1 : elements / k;
+    if (x.rank < 1 || elements != rows * k || rows > kMaxInt) {
       return MakeError(Code::kInvalidArgument, "input elements must be a multiple of the packed weight's K=%d. Received: elements=%lld.", k,
                        static_cast<long long>(x.elements()));
     }

@@ -75,8 +75,8 @@ void MultiplyGemm(const Int8Layer& layer, const Int8Batch& batch, Int8Input* inp
 Int8Method GemmMethod(const Int8Layer& layer) {
   const Int8Kernels& kernels = *ActiveIsa().i8;
   const uint32_t sums = static_cast<uint32_t>(MaxGroupsPerPanel(layer.geometry)) * kMaxSideBySide;
-  const uint32_t row_groups = kInt8StripBytes / kernels.gemm_rows / sizeof(int32_t) - kInt8StripSlack;  // of one tile of rows, which have gaps between them
-  return {kernels.group, kernels.offset, Int8RunsOf(layer.geometry), kernels.pack_panel, MultiplyGemm, kInt8BatchGroups, row_groups, kernels.gemm_rows,
+  constexpr uint32_t kRowGroups = kInt8StripBytes / kMaxInt8Rows / sizeof(int32_t) - kInt8StripSlack;  // of one tile of rows, which have gaps between them
+  return {kernels.group, kernels.offset, Int8RunsOf(layer.geometry), kernels.pack_panel, MultiplyGemm, kInt8BatchGroups, kRowGroups, kernels.gemm_rows,
           kInt8PartialRows / sums};
 }
 
@@ -189,29 +189,32 @@ uint32_t LongestPiece(const Int8Method& method) {
   return (method.max_groups / kMaxSideBySide - 2) * method.runs.elements / method.runs.groups / kLanes * kLanes;
 }
 
+// Whether RunKeptRow() can take whole panels of it: a dense layer for one row of floats.
+bool IsFloatRow(const Int8Layer& layer) {
+  const ConvGeometry& g = layer.geometry;
+  return layer.dynamic != nullptr && g.positions() == 1 && g.in_height == 1 && g.in_width == 1 && g.filter_in == g.in_channels &&
+         layer.weight->value_kind != ValueKind::kMidrise;
+}
+
 // One row and panels that are kept packed. Little more than the multiplications, as small layers take no longer than what is done around them.
-Status RunKeptRow(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
+void RunKeptRow(const Int8Layer& layer, uint32_t first_panel, uint32_t end_panel, uint8_t* a) {
+  const Int8Kernels& kernels = *ActiveIsa().i8;
   const KeptPanels& kept = *layer.kept;
-  Int8Input input(layer, true, scratch);
-  input.Fill(task.begin_position, task.end_position);
-  Int8GemmTile tile = {};
-  tile.rows = 1;
-  input.SetRows(task.begin_position, 0, 0, method.runs.all_groups(), &tile);
-  for (uint32_t panel = task.first_tile; panel < task.end_tile; ++panel) {
-    SetKeptEpilogue(layer, method, panel, 0, scratch);
-    SetOutput(layer, panel, 0, task.begin_position, scratch, &tile);
-    tile.b = kept.panel(panel);
-    tile.end_column = layer.weight->panel_width(panel);
-    ActiveIsa().i8->gemm(tile);
-  }
-  return Status();
+  const Epilogue& e = layer.floats;
+  const uint32_t bias_step = layer.dynamic->bias == nullptr ? 0 : kLanes;
+  kernels.quantize(layer.dynamic->x, layer.weight->channel_elements, layer.images[0], a);
+  kernels.float_row({a, kept.slot_groups() - 1, kept.panel(first_panel), end_panel - first_panel, e.scale + first_panel * kLanes, e.bias + first_panel * bias_step,
+                     bias_step, e.min, e.max, layer.images, layer.dynamic->y + first_panel * kLanes});
 }
 
 // Panels that are kept packed, each of which is a tile here.
 Status RunKept(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
   const KeptPanels& kept = *layer.kept;
+  const uint32_t end_whole = std::min(task.end_tile, layer.weight->num_channels / kLanes), first_left = IsFloatRow(layer) ? end_whole : task.first_tile;
+  if (first_left > task.first_tile) RunKeptRow(layer, task.first_tile, end_whole, scratch->strip);
+  if (first_left == task.end_tile) return Status();
   Int8Input input(layer, false, scratch);
-  for (uint32_t first = task.first_tile, count; first < task.end_tile; first += count) {
+  for (uint32_t first = first_left, count; first < task.end_tile; first += count) {
     count = std::min(task.end_tile - first, kInt8BatchPanels);
     Int8Batch batch = {{}, count, kept.slot_groups(), 0, method.runs.all_groups(), true, true, task.begin_position, task.end_position, nullptr};
     batch.packed = kept.panel(first);
@@ -225,9 +228,8 @@ Status RunKept(const Int8Layer& layer, const Int8Method& method, const Int8Task&
 }
 
 Status RunTask(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
-  const bool one_row = IsOneRow(layer, method, task);
-  if (layer.kept != nullptr) return (one_row ? RunKeptRow : RunKept)(layer, method, task, scratch);
-  if (one_row) return RunOneRow(layer, method, task, scratch);
+  if (layer.kept != nullptr) return RunKept(layer, method, task, scratch);
+  if (IsOneRow(layer, method, task)) return RunOneRow(layer, method, task, scratch);
   // One tile of rows meets every weight once: then the first-level cache is all the room that is needed.
   const bool few = task.end_position - task.begin_position <= method.position_step && method.multiply == MultiplyGemm;
   if (few) return RunPieces(layer, method, std::min(kInt8Piece, LongestPiece(method)), task, scratch);

@@ -218,6 +218,46 @@ void Gemm(const Int8GemmTile& t) {
   return GemmRows<Vec::kGemmRows>(t);
 }
 
+// A panel takes less time than a few calls: everything stays in registers here.
+void FloatRow(const Int8FloatRow& t) {
+  constexpr int kSplit = 4;
+  FloatEpilogue e;
+  e.min = t.min;
+  e.max = t.max;
+  const uint8_t* b = t.b;
+  for (uint32_t p = 0; p < t.panels; ++p, b += kInt8GroupBytes) {
+    e.scale = t.scale + p * kPanel;
+    e.bias = t.bias + p * t.bias_step;
+    const uint8_t* const end = b + t.groups * kInt8GroupBytes;
+    e.ids = reinterpret_cast<const int32_t*>(end);
+    for (uint32_t first = 0; first < kPanel; first += kBlock) {
+      Vec sum[kSplit][1][kBlockVecs];
+#pragma GCC unroll 16
+      for (int s = 0; s < kSplit; ++s) {
+#pragma GCC unroll 16
+        for (int v = 0; v < kBlockVecs; ++v) sum[s][0][v] = Vec::Zero();
+      }
+      const uint8_t* from = b + first * sizeof(int32_t);
+      size_t at = 0;
+      uint32_t groups = t.groups;
+      for (; groups >= kSplit; groups -= kSplit) {
+#pragma GCC unroll 16
+        for (int s = 0; s < kSplit; ++s, at += sizeof(int32_t), from += kInt8GroupBytes) Multiply(sum[s], &t.a, at, from);
+      }
+      for (; groups > 0; --groups, at += sizeof(int32_t), from += kInt8GroupBytes) Multiply(sum[0], &t.a, at, from);
+#pragma GCC unroll 16
+      for (int v = 0; v < kBlockVecs; ++v) {
+        const uint32_t channel = first + static_cast<uint32_t>(v) * kLanes;
+        FloatWriter writer;
+        writer.Load(e, static_cast<int>(channel));
+        writer.SetRow(*t.quantization);
+        writer.Write(Add(Add(sum[0][0][v], sum[1][0][v]), Add(sum[2][0][v], sum[3][0][v])), t.y + p * kPanel + channel);
+      }
+    }
+    b = end;
+  }
+}
+
 // Rows of ids, 32 apart, to vectors of B.
 using LoadIds = void (*)(const int8_t* ids, Vec (&b)[kBlockVecs]);
 
@@ -342,6 +382,6 @@ void Lanes(const Int8LaneTile& t) {
 
 #define TFLITE_SMART_INT8_KERNELS(name, multiply_planes)                                                                                     \
   namespace tflite_smart {                                                                                                                   \
-  const Int8Kernels name = {Vec::kGemmRows, kGroup, kOffset, Pack, Quantize, WidenRange, PackIds<kGroup, LoadDwords, Dot>, Gemm, MultiplyIds, \
-                            multiply_planes, PackIds<2, LoadPairs, DotPair>, Lanes};                                                           \
+  const Int8Kernels name = {Vec::kGemmRows, kGroup, kOffset, Pack, Quantize, WidenRange, PackIds<kGroup, LoadDwords, Dot>, Gemm, FloatRow,    \
+                            MultiplyIds, multiply_planes, PackIds<2, LoadPairs, DotPair>, Lanes};                                                           \
   }

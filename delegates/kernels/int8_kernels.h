@@ -83,6 +83,21 @@ struct Int8GemmTile {
   uint32_t end_column;           // at most 32
 };
 
+// One row times whole panels that are kept packed (int8_kept.h), with a float epilogue: y[panels * 32].
+struct Int8FloatRow {
+  const uint8_t* a;
+  uint32_t groups;     // dwords
+  const uint8_t* b;    // of a panel, and then the sums of its ids
+  uint32_t panels;
+  const float* scale;  // panels * 32
+  const float* bias;   // the same, or 32 zeros for all panels if bias_step is 0
+  uint32_t bias_step;
+  float min;
+  float max;
+  const Quantization* quantization;
+  float* y;
+};
+
 // sums[32] += a[k] * ids[k][32] and id_sums[32] += ids[k][32], for weights that only one row meets: they are not worth packing.
 struct Int8IdsTile {
   const uint8_t* a;
@@ -138,6 +153,7 @@ struct Int8Kernels {
 
   PackPanel pack_panel;
   void (*gemm)(const Int8GemmTile& tile);
+  void (*float_row)(const Int8FloatRow& row);
   void (*multiply_ids)(const Int8IdsTile& tile);
   void (*multiply_planes)(const Coding& coding, TileState* state, const Int8PlanesTile& tile);  // null where ids that are decoded first are as fast
 
