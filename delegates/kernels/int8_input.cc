@@ -192,6 +192,7 @@ void Int8Input::SetRows(int64_t m, int32_t channel_group, uint32_t first_group, 
   tile->num_runs = windows ? 1 : runs_.count;
   tile->run_groups = windows ? num_groups : runs_.groups;
   tile->quantization = quantization_;
+  tile->one_image = image_ >= 0;
 }
 
 }  // namespace tflite_smart

@@ -109,13 +109,17 @@ __attribute__((noinline)) void FinishFloatRows(const int32_t* sums, const Int8Ge
   const bool whole = end - begin == kWidth;
   FloatWriter writers[kVecs];
 #pragma GCC unroll 16
-  for (int v = 0; v < kVecs; ++v) writers[v].Load(*t.float_epilogue, static_cast<int>(first) + v * kLanes);
+  for (int v = 0; v < kVecs; ++v) {
+    writers[v].Load(*t.float_epilogue, static_cast<int>(first) + v * kLanes);
+    writers[v].SetRow(t.quantization[0]);
+  }
+  const uint32_t rows = t.rows, new_rows = t.one_image ? rows : 1;  // from there on every row is of its own image
+  const size_t stride = t.c_stride;
   float* y = t.y;
-  for (uint32_t r = 0; r < t.rows; ++r, sums += kWidth, y += t.c_stride) {
-    const Quantization &q = t.quantization[r], &last = t.quantization[r == 0 ? 0 : r - 1];
-    if (r == 0 || q.scale != last.scale || q.zero_point != last.zero_point) {  // most rows are of one image
+  for (uint32_t r = 0; r < rows; ++r, sums += kWidth, y += stride) {
+    if (r >= new_rows) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) writers[v].SetRow(q);
+      for (int v = 0; v < kVecs; ++v) writers[v].SetRow(t.quantization[r]);
     }
     float part[kWidth];  // where only some columns are wanted
     float* const to = whole ? y + first : part;

@@ -78,6 +78,7 @@ struct Int8GemmTile {
   const FloatEpilogue* float_epilogue;  // and this one floats to y; both null: leave the sums in `partial`
   float* y;
   const Quantization* quantization;     // of each row, for float_epilogue
+  bool one_image;                       // they are all the same
   size_t c_stride;               // of c or y, in elements
   uint32_t first_column;
   uint32_t end_column;           // at most 32
