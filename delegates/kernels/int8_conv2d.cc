@@ -192,8 +192,8 @@ uint32_t LongestPiece(const Int8Method& method) {
 // Whether RunKeptRow() can take whole panels of it: a dense layer for one row of floats.
 bool IsFloatRow(const Int8Layer& layer) {
   const ConvGeometry& g = layer.geometry;
-  return layer.dynamic != nullptr && g.positions() == 1 && g.in_height == 1 && g.in_width == 1 && g.filter_in == g.in_channels &&
-         layer.weight->value_kind != ValueKind::kMidrise;
+  const bool one_pixel = g.in_height == 1 && g.in_width == 1 && g.filter_height == 1 && g.filter_width == 1 && g.pad_top == 0 && g.pad_left == 0;
+  return layer.dynamic != nullptr && g.positions() == 1 && one_pixel && g.filter_in == g.in_channels && layer.weight->value_kind != ValueKind::kMidrise;
 }
 
 // One row and panels that are kept packed. Little more than the multiplications, as small layers take no longer than what is done around them.

@@ -42,11 +42,13 @@ def test_same_outputs_in_integers(rng, isa, value_kind, n, k, rows):
     check_same_outputs(models.fully_connected_model(x.shape, weight, **plain), x, 1 << 20, compute="int8", num_threads=2)
 
 
+@pytest.mark.parametrize("size", [1, 9])  # 1: most of the window is outside the image
 @pytest.mark.parametrize("filter_in", [3, 24])  # 24: one group
-def test_same_outputs_of_windows_in_integers(rng, isa, filter_in):
+def test_same_outputs_of_windows_in_integers(rng, isa, filter_in, size):
     weight = models.random_weight(rng, (48, 3, 3, filter_in), 0)
-    x = rng.normal(size=(2, 9, 9, 24)).astype(np.float32)
-    check_same_outputs(models.conv_model(x.shape, weight, (3, 3, filter_in), padding="SAME"), x, 1 << 20, compute="int8")
+    for batch in (1, 2):
+        x = rng.normal(size=(batch, size, size, 24)).astype(np.float32)
+        check_same_outputs(models.conv_model(x.shape, weight, (3, 3, filter_in), padding="SAME"), x, 1 << 20, compute="int8")
 
 
 def test_panels_are_packed_again_for_another_instruction_set(rng):
