@@ -266,7 +266,9 @@ Status RunInt8Layer(Runtime* runtime, Int8Layer layer) {
     return lease.get() == nullptr ? NoScratch() : RunTask(layer, method, {0, num_tiles, 0, positions}, Int8Scratch::Of(lease.get()));
   }
   const int64_t threads = runtime->threads.num_threads();
-  const bool cut_positions = positions >= threads * kMinPositions || (num_tiles < threads && positions >= threads * kFewestPositions);
+  // Kept panels are not decoded, and too few tiles can't be dealt out.
+  const int64_t min_positions = layer.kept != nullptr || num_tiles < threads ? kFewestPositions : kMinPositions;
+  const bool cut_positions = positions >= threads * min_positions;
   const Cuts rows = Cuts::Make(positions, method.position_step, cut_positions ? threads : 1);
   const Cuts tiles = Cuts::Make(num_tiles, 1, rows.parts < threads ? threads : 1);
   return runtime->threads.ParallelFor(static_cast<size_t>(rows.parts * tiles.parts), [&](size_t number) {
