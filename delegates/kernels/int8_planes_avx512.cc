@@ -19,7 +19,7 @@ namespace {
 constexpr size_t kChunk = 32;  // dwords of A
 constexpr size_t kMasks = 2 * kChunk;  // of two rows each
 constexpr int kRow = 32;
-constexpr size_t kPrefetchBytes = 2048;
+constexpr size_t kPrefetchBytes = 4096;
 
 struct Planes {
   alignas(64) uint8_t first_index[64], dword_index[2][64];
