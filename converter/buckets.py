@@ -14,7 +14,7 @@ from tflite_smart.converter.trellis import MAX_DEPENDENT_ID
 _SMALLEST_STEP = np.finfo(np.float32).tiny
 _BLOCK_ELEMENTS = 1 << 21
 _DEPENDENT_STEP = 0.56  # the half step, and what the finer choice of points allows
-_MOST_ZEROS = 0.5
+_MOST_ZEROS, _MOST_PRUNED = 0.6, 0.3
 _GRID_TOLERANCE = 127 * 4 * np.finfo(np.float32).eps  # a few roundings of a number of up to 127 steps
 
 
@@ -123,7 +123,7 @@ def to_buckets(weights: np.ndarray, steps: np.ndarray, midrise: bool = False) ->
 def dependent_steps(weights: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
     """Scales with which value kind `dependent` has the mean square error of uniform buckets of these steps, or None where it would not pay.
 
-    It does not where a value would not fit an int8, and where most ids are 0 anyway: half of the states have no 0.
+    It does not where a value would not fit an int8, where most ids are 0 anyway, as half of the states have no 0, and where weights were pruned, which must be 0 in every state.
 
     Args:
         weights: float32 `(num_channels, channel_elements)`.
@@ -133,7 +133,8 @@ def dependent_steps(weights: np.ndarray, steps: np.ndarray) -> np.ndarray | None
     if np.any(np.abs(weights).max(axis=1) > (2 * MAX_DEPENDENT_ID) * fine):
         return None
     zeros = sum(np.count_nonzero(to_buckets(weights[rows], steps[rows]) == 0) for rows in blocks(weights.shape))
-    return fine if zeros <= _MOST_ZEROS * weights.size else None
+    pruned = weights.size - np.count_nonzero(weights)
+    return fine if zeros <= _MOST_ZEROS * weights.size and pruned <= _MOST_PRUNED * weights.size else None
 
 
 def blocks(shape: tuple[int, int]) -> list[slice]:
