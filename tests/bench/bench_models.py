@@ -103,6 +103,7 @@ MODELS = {
     "ResNet56": BenchModel("cifar10_resnet56.keras", images(cifar.normalized)),
     "ResNet8": BenchModel("mlperf_tiny_pretrainedResnet.tflite", images(np.float32), "mlperf_tiny_pretrainedResnet.h5"),
     "VGG16": BenchModel(None, images(cifar.normalized)),
+    "ResNet20": BenchModel(None, images(cifar.normalized)),
     "vww_96": BenchModel("mlperf_tiny_vww_96_float.tflite", images(enlarged, labelled=False), "mlperf_tiny_vww_96.h5"),
     "ad01": BenchModel("mlperf_tiny_ad01_fp32.tflite", sounds(machine_frames, 0.25), "mlperf_tiny_ad01.h5"),
     "kws": BenchModel("mlperf_tiny_kws_ref_model_float32.tflite", sounds(keyword_features, 1.0)),

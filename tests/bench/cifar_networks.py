@@ -1,4 +1,4 @@
-"""The networks of train_cifar.py: a ResNet56 that is trained already, a narrow VGG16 and a ResNet8 that begin at random."""
+"""The networks of train_cifar.py: a ResNet56 that is trained already, a narrow VGG16, a ResNet20 and a ResNet8 that begin at random."""
 
 import dataclasses
 from collections.abc import Callable
@@ -40,8 +40,8 @@ def vgg16():
     return keras.Model(inputs, layers.Dense(10, name="scores")(layers.GlobalMaxPooling2D()(x)), name="vgg16")
 
 
-def resnet8():
-    """The network of MLPerf Tiny's image classification, arXiv:2106.07597: three blocks of 16, 32 and 64 channels."""
+def resnet(blocks: int, name: str):
+    """Three sizes of 16, 32 and 64 channels with so many blocks each. Of one it is the network of MLPerf Tiny's image classification, arXiv:2106.07597; of three about He et al.'s ResNet20."""
 
     def convolution(x, filters, taps, strides, name):
         x = layers.Conv2D(filters, taps, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
@@ -50,12 +50,13 @@ def resnet8():
     inputs = keras.Input((32, 32, 3), name="image")
     x = layers.ReLU()(convolution(inputs, 16, 3, 1, "first"))
     for filters in (16, 32, 64):
-        strides = 1 if filters == 16 else 2
-        y = layers.ReLU()(convolution(x, filters, 3, strides, f"block{filters}_conv1"))
-        y = convolution(y, filters, 3, 1, f"block{filters}_conv2")
-        skip = x if strides == 1 else convolution(x, filters, 1, strides, f"block{filters}_skip")
-        x = layers.ReLU()(layers.Add()([y, skip]))
-    return keras.Model(inputs, layers.Dense(10, name="scores")(layers.GlobalAveragePooling2D()(x)), name="resnet8")
+        for number in range(blocks):
+            prefix, strides = f"block{filters}_{number}", 2 if filters > 16 and number == 0 else 1
+            y = layers.ReLU()(convolution(x, filters, 3, strides, f"{prefix}_conv1"))
+            y = convolution(y, filters, 3, 1, f"{prefix}_conv2")
+            skip = x if strides == 1 else convolution(x, filters, 1, strides, f"{prefix}_skip")
+            x = layers.ReLU()(layers.Add()([y, skip]))
+    return keras.Model(inputs, layers.Dense(10, name="scores")(layers.GlobalAveragePooling2D()(x)), name=name)
 
 
 def resnet56(data: Path):
@@ -103,10 +104,15 @@ NETWORKS = {
         {"size32_conv1/|size16_": (0.6, 0.6), "size8_": (0.8, 0.85), "size4_": (0.9, 0.95), "size2_": (0.93, 0.98)},
         {"size32_conv1/|size16_": 1.25, "size8_": 2.0, "size4_": 3.0, "size2_": 3.55}, "size32_|size16_|scores", 0.207, 7.0, 55.0, 0.05,
     ),
+    "resnet20": Network(
+        lambda data: resnet(3, "resnet20"), 4000, 0.1, 200, 0.05,
+        {"block16_.*conv": (0.7, 0.5), "block32_.*conv": (0.85, 0.7), "block64_.*conv": (0.93, 0.85)},
+        {"block16_.*conv": 0.8, "block32_.*conv": 1.2, "block64_.*conv": 1.6}, "first|block16_|scores", 0.2, 7.0, 16.0, 0.05,
+    ),
     "resnet8": Network(
-        lambda data: resnet8(), 2000, 0.1, 200, 0.05,
-        {"block16_conv": (0.7, 0.4), "block32_conv": (0.85, 0.6), "block64_conv": (0.93, 0.75)},
-        {"block16_conv": 0.6, "block32_conv": 1.0, "block64_conv": 1.4}, "first|block16_|scores", 0.2, 7.0, 10.0, 0.05,
+        lambda data: resnet(1, "resnet8"), 2000, 0.1, 200, 0.05,
+        {"block16_.*conv": (0.7, 0.4), "block32_.*conv": (0.85, 0.6), "block64_.*conv": (0.93, 0.75)},
+        {"block16_.*conv": 0.6, "block32_.*conv": 1.0, "block64_.*conv": 1.4}, "first|block16_|scores", 0.2, 7.0, 10.0, 0.05,
     ),
 }  # fmt: skip
 

@@ -1,9 +1,9 @@
 """Every training method on CIFAR-10: trains, converts, and measures the .tflite through the delegate.
 
-    python tests/bench/train_cifar.py FOLDER [--networks resnet56 vgg16 resnet8] [--rows PATTERN] [--steps-scale 1.0] [--validation]
+    python tests/bench/train_cifar.py FOLDER [--networks resnet56 vgg16 resnet20 resnet8] [--rows PATTERN] [--steps-scale 1.0] [--validation]
 
-For each network first the float training that all rows start from: a ResNet56 that knows the original images is fine-tuned on the JPEG images of TFLITE_SMART_DATA, a quarter-width VGG16 and a
-ResNet8 begin at random. Then each row wraps that network, trains it for equally many steps on the same batches, with labels softened by the float network's answers, and converts it. The row
+For each network first the float training that all rows start from: a ResNet56 that knows the original images is fine-tuned on the JPEG images of TFLITE_SMART_DATA, a quarter-width VGG16, a
+ResNet20 and a ResNet8 begin at random. Then each row wraps that network, trains it for equally many steps on the same batches, with labels softened by the float network's answers, and converts it. The row
 `float, as long` trains without any compression: the baseline that the others are to be compared with, and `float, 4 times as long` for the rows that say so. Accuracy is top-1 on the 5,000 test
 images, run through the delegate; `smaller` is the file against that of the float network as plain .tflite; peak memory against it as well.
 
