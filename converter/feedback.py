@@ -9,7 +9,7 @@ so a column that aims at its weight plus what the columns before it left over, a
 arXiv:2210.17323; a Babai rounding of the lattice). `trellis` searches among eight beginnings instead.
 
 Where steps are wide the least error is that of weights which are a little too small: noise of another kind, as all samples, and layer after layer, have it in the same direction. There channels are
-rounded once more, enlarged by what they lost. (Bits must not pull weights towards 0 either: rounding that weighs them against `e H e^T` gains .3 dB of it and loses 1 to 8 dB of the outputs.)
+rounded once more, enlarged by what they lost. (Bits must not pull weights towards 0 either: rounding that weighs them against `e H e^T` makes that smaller and the outputs worse.)
 
 H comes from calibration data (`MeasuredInputs`) or is what the inputs of layers have in common (`TypicalInputs`); on made-up inputs half and half. Channels are rounded in blocks of columns, and both say the same two things:
 the matrix inside a block, and what the blocks before ask of it.
@@ -31,7 +31,7 @@ from tflite_smart.delegates import native
 _DAMPING = 0.02
 _BLOCK = 64
 _WIDE = 0.33  # steps are wide that round so many of the weights to 0
-_MOST_GAIN = 1.25
+_MOST_GAIN = 1.25  # at most, for channels that have hardly an id left
 _CHANNELS = 128  # rounded at once, whatever the number of threads: sums of another shape may round another way
 # What the inputs of convolutions after a ReLU have in common, measured on ResNets and MobileNets: the square of their mean is about .3 of their second moment, and the rest
 # correlates by .5 to .7 from one tap of the filter to the next; between .2 and .4, and .65 and .85, the outputs hardly differ.
