@@ -66,6 +66,33 @@ struct Requantizer {
     const __m512i y = _mm512_mask_mov_epi32(_mm512_add_epi64(high, high), 0x5555, _mm512_srli_epi64(low, 31));
     return {_mm512_srav_epi32(_mm512_add_epi32(_mm512_add_epi32(y, half), _mm512_srai_epi32(y, 31)), shift)};
   }
+
+  bool doubts() const { return false; }
+};
+
+// In floats, see Int8Epilogue::nudge: half the instructions. What is rounded errs by 3 * 2^-24 of itself, which is below kMargin up to 341, so only what comes
+// as near as that to the middle of two integers may be rounded wrong. Further out every result is beyond an int8, zero point and all.
+struct Estimator {
+  static constexpr float kMargin = 1.0f / 16384;
+  __m512 factor, nudge;
+  __m512 worst = _mm512_setzero_ps();  // largest distance from an integer
+
+  void Load(const Int8Epilogue& e, int channel) {
+    factor = _mm512_load_ps(e.factor + channel);
+    nudge = _mm512_load_ps(e.nudge + channel);
+  }
+
+  Vec Run(Vec sum) {
+    constexpr int kAndOr = 0xea;       // of vpternlogd: a & b | c
+    constexpr int kLargestSize = 0x3;  // of vrangeps: the one whose absolute value is larger
+    const __m512 x = _mm512_cvtepi32_ps(sum.v);
+    const __m512i away = _mm512_ternarylogic_epi32(sum.v, _mm512_set1_epi32(INT32_MIN), _mm512_castps_si512(nudge), kAndOr);
+    const __m512 y = _mm512_fmadd_ps(x, factor, _mm512_castsi512_ps(away));
+    worst = _mm512_range_ps(worst, _mm512_reduce_ps(y, _MM_FROUND_TO_NEAREST_INT), kLargestSize);
+    return {_mm512_cvtps_epi32(y)};
+  }
+
+  bool doubts() const { return _mm512_cmp_ps_mask(worst, _mm512_set1_ps(0.5f - kMargin), _CMP_GT_OQ) != 0; }
 };
 
 struct ByteWriter {

@@ -14,6 +14,8 @@
 //   Vec Dot(Vec sum, Vec a, Vec b);                         sum + a . b over the dword of every lane
 //   struct Requantizer: void Load(const Int8Epilogue&, int channel); Vec Run(Vec x) const       fixed point, without the zero point, if
 //     epilogue.fast; kept in registers over many rows
+//     bool doubts() const: false
+//   struct Estimator: as Requantizer, but quicker and perhaps not exact; then it doubts(). Or an alias of Requantizer
 //   struct ByteWriter: explicit ByteWriter(const Int8Epilogue&); void Write(const Vec (&y)[kBlockVecs], int8_t* to) const
 //     adds the zero point, narrows, clamps
 //   struct FloatWriter: void Load(const FloatEpilogue&, int channel); void SetRow(const Quantization&); void Write(Vec sum, float* to) const
@@ -63,10 +65,11 @@ __attribute__((noinline)) void StoreAny(const int32_t* sums, const Int8Epilogue&
   }
 }
 
-// No call inside the loop, or its constants would have to leave the registers.
-inline void FinishFast(const int32_t* sums, uint32_t rows, const Int8Epilogue& e, uint32_t first, int8_t* bytes, size_t stride) {
+// With a Requantizer or an Estimator; false if that doubts. No call inside the loop, or its constants would have to leave the registers.
+template <class R>
+inline bool FinishFast(const int32_t* sums, uint32_t rows, const Int8Epilogue& e, uint32_t first, int8_t* bytes, size_t stride) {
   const ByteWriter writer(e);
-  Requantizer requantizers[kBlockVecs];
+  R requantizers[kBlockVecs];
 #pragma GCC unroll 16
   for (int v = 0; v < kBlockVecs; ++v) requantizers[v].Load(e, first + v * kLanes);
   for (uint32_t r = 0; r < rows; ++r, sums += kBlock, bytes += stride) {
@@ -75,6 +78,10 @@ inline void FinishFast(const int32_t* sums, uint32_t rows, const Int8Epilogue& e
     for (int v = 0; v < kBlockVecs; ++v) y[v] = requantizers[v].Run(Vec::Load(sums + v * kLanes));
     writer.Write(y, bytes);
   }
+  bool doubts = false;
+#pragma GCC unroll 16
+  for (int v = 0; v < kBlockVecs; ++v) doubts |= requantizers[v].doubts();
+  return !doubts;
 }
 
 struct Columns {
@@ -93,7 +100,7 @@ __attribute__((noinline)) void FinishRows(const int32_t* sums, uint32_t rows, co
   int8_t* const bytes = whole ? to.c + first : part;
   const size_t stride = whole ? to.c_stride : kBlock;
   if (e.fast) {
-    FinishFast(sums, rows, e, first, bytes, stride);
+    if (!FinishFast<Estimator>(sums, rows, e, first, bytes, stride)) FinishFast<Requantizer>(sums, rows, e, first, bytes, stride);
   } else {
     for (uint32_t r = 0; r < rows; ++r) StoreAny(sums + r * kBlock, e, first, bytes + r * stride);
   }

@@ -37,7 +37,13 @@ struct alignas(64) Int8Epilogue {
   int32_t half[32];        // 1 << (right_shift - 1), 0 for no shift
   int32_t right_shift[32];
   int32_t left_shift[32];
-  double scale[32];        // real
+  union {
+    double scale[32];      // real
+    struct {               // fixed point, in floats
+      float factor[32];    // multiplier / 2^(31 + right_shift)
+      float nudge[32];     // 2^-(right_shift + 1): rounding |sum * factor| + nudge once makes, but for a 2^(right_shift + 31)th, what rounding twice does
+    };
+  };
   bool real;               // `scale` instead of the fixed point
   bool fast;               // fixed point with right_shift >= 1, left_shift = 0 and |sum| < 2^30 for all channels
   int32_t zero_point;

@@ -45,7 +45,10 @@ struct Requantizer {
     const int32x4_t high = vqrdmulhq_s32(x.v, multiplier);
     return {vrshlq_s32(vaddq_s32(high, vshrq_n_s32(high, 31)), shift)};
   }
+
+  bool doubts() const { return false; }
 };
+using Estimator = Requantizer;
 
 struct ByteWriter {
   int16x8_t zero_point;

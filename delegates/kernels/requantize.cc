@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 
 #include "core/format.h"
 
@@ -11,6 +12,14 @@ namespace {
 
 // A factor of 0 in a form that the fast kernels take too.
 constexpr FixedPoint kNothing = {0, -1};
+
+// exponent: -126..127
+float PowerOfTwo(int exponent) {
+  const int32_t bits = (exponent + 127) << 23;
+  float y;
+  std::memcpy(&y, &bits, sizeof(y));
+  return y;
+}
 
 }  // namespace
 
@@ -42,12 +51,17 @@ void SetEpilogue(const Requantization& requantization, uint32_t first_channel, u
   for (uint32_t j = 0; j < kLanes; ++j) {
     const bool used = j < width;
     const uint32_t channel = first_channel + j;
-    e->scale[j] = used && e->real ? requantization.scales[channel] : 0.0;
     const FixedPoint f = used && !e->real ? requantization.fixed_point[channel] : kNothing;
     e->multiplier[j] = f.multiplier;
     e->left_shift[j] = std::max(f.shift, 0);
     e->right_shift[j] = std::max(-f.shift, 0);
     e->half[j] = f.shift < 0 ? int32_t{1} << (-f.shift - 1) : 0;
+    if (e->real) {
+      e->scale[j] = used ? requantization.scales[channel] : 0.0;
+    } else {
+      e->factor[j] = static_cast<float>(f.multiplier) * PowerOfTwo(f.shift - 31);
+      e->nudge[j] = PowerOfTwo(f.shift - 1);
+    }
     e->fast = e->fast && f.shift < 0;
   }
 }

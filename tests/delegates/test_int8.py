@@ -214,6 +214,20 @@ def test_requantization_at_its_edges(rng, isa, y_scale):
         np.testing.assert_array_equal(invoke(make_interpreter(smart), x), invoke(reference, x))
 
 
+@pytest.mark.parametrize("shift", [2, 3, 5, 8, 11])
+@pytest.mark.parametrize("off", [0.0, -1e-6, 1e-6])
+def test_sums_halfway_between_two_integers(rng, isa, shift, off):
+    """Where every way of rounding differs from every other: all products of two bytes, times a power of two or nearly that."""
+    layer = Layer((1, 16, 16, 1), (96, 1, 1, 1), bias=False, x_zero_point=-3)
+    weight = models.random_weight(rng, layer.filter_shape, layer.axis, value_kind="integer")
+    y_scale = float(np.float32(X_SCALE) * np.float32(2.0 ** (shift - 7)) * np.float32(1 + off))
+    smart, builtin = (model(layer, weight, np.full(96, 2.0**-7, np.float32), y_scale, None) for model in (smart_model, builtin_model))
+    reference = Interpreter(model_content=builtin, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    reference.allocate_tensors()
+    x = np.arange(-128, 128).astype(np.int8).reshape(layer.x_shape)
+    np.testing.assert_array_equal(invoke(make_interpreter(smart), x), invoke(reference, x))
+
+
 @pytest.mark.parametrize("codec", ["raw", "bitpack", "rans", "sparse"])
 def test_codecs(rng, isa, codec):
     check(rng, Layer((1, 6, 6, 20), (50, 3, 3, 20), codec=codec))
