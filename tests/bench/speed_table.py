@@ -1,18 +1,19 @@
 """The table of whole models beside LiteRT with XNNPACK: warm latency, cold start and peak memory, as ratios smart / original, and how latency scales
 with threads.
 
-    python tests/bench/speed_table.py FOLDER [--int8] [--keras FILE ...] [--threads 1 2] [--rounds N] [--models NAME ...] [--json]
+    python tests/bench/speed_table.py FOLDER [--int8 | --integer] [--keras FILE ...] [--threads 1 2] [--rounds N] [--models NAME ...] [--json]
 
 FOLDER holds the originals, NAME.tflite; their smart versions are made beside them, NAME.smart.tflite, unless they are there already. With
 `--build` the networks of the table that FOLDER lacks are built first, with random weights from Laplace distributions (needs TensorFlow), and those of `--keras`.
 With `--int8` ours are computed in int8 (`--compute int8`) and the other side is LiteRT's dynamic-range version of the same network, NAME.dynamic.tflite, which `--build --int8`
-writes too. A model that is dynamic-range itself is measured with `--int8` alone, beside itself. A full-integer model belongs into the table without it: its recompressed self
-computes in integers anyway.
+writes too. A model that is dynamic-range itself is measured with `--int8` alone, beside itself. With `--integer` it is the full-integer version of the network, NAME.integer.tflite,
+calibrated with noise, and ours is the same recompressed: the same integers. A model that is full-integer itself is measured with `--integer` alone, beside itself.
 Not part of the tests: the figures are those of this machine now. Models are taken in turn, each run in its own process (see
 tflite_smart/benchmark.py); every ratio is a median over the rounds.
 """
 
 import argparse
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -32,7 +33,20 @@ WEIGHT_SCALE = 0.05
 # Quick, and as large as a model within 0.1 point of its accuracy: how well it predicts makes no difference here.
 RECIPE = {"error_budget": 0.02}
 
-DYNAMIC = ".dynamic.tflite"
+# What a table is of: where the other side lies, and the recipe of ours. `itself` as weights_of() says it.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    itself: str
+    ending: str
+    smart: str
+    recipe: dict | str
+
+
+TABLES = {
+    "float32": Table("float32", ".tflite", ".smart.tflite", RECIPE),
+    "int8": Table("dynamic-range", ".dynamic.tflite", ".int8.smart.tflite", {**RECIPE, "global_config": {"compute": "int8"}}),
+    "integer": Table("full-integer", ".integer.tflite", ".integer.smart.tflite", "recompress_int8"),
+}
 
 
 def application(name: str):
@@ -88,51 +102,67 @@ def saved_network(path: Path):
         return tf_keras.models.load_model(path, compile=False)
 
 
-def build_missing(folder: Path, keras_files: list[Path], int8: bool) -> None:
-    """Writes the networks of the table, and those of `keras_files`, that are not in `folder`: float, and dynamic-range if `int8`."""
+def noise(model):
+    """Calibration inputs of a Keras model."""
+    rng = np.random.default_rng(SEED)
+    for _ in range(4):
+        yield [rng.standard_normal((1, *x.shape[1:])).astype(np.float32) for x in model.inputs]
+
+
+def converted(model, itself: str) -> bytes:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if itself != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if itself == "full-integer":
+        converter.representative_dataset = lambda: noise(model)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    return converter.convert()
+
+
+def build_missing(folder: Path, keras_files: list[Path], names: list[str] | None, table: Table) -> None:
+    """Writes the networks of the table, and those of `keras_files`, that are not in `folder`: float, and as the other side of `table` wants them."""
     makers = {name: lambda builder=builder: random_network(builder) for name, builder in BUILDERS.items()}
     makers |= {path.stem: lambda path=path: saved_network(path) for path in keras_files}
+    endings = {TABLES["float32"].ending: "float32", table.ending: table.itself}
     for name, make in makers.items():
-        missing = {name + ending: dynamic for ending, dynamic in ((".tflite", False), (DYNAMIC, True)) if (int8 or not dynamic) and not (folder / (name + ending)).exists()}
-        if not missing:
+        missing = {name + ending: itself for ending, itself in endings.items() if not (folder / (name + ending)).exists()}
+        if not missing or (names and name not in names):
             continue
-        import tensorflow as tf
-
         model = make()
-        for file, dynamic in missing.items():
-            converter = tf.lite.TFLiteConverter.from_keras_model(model)
-            converter.optimizations = [tf.lite.Optimize.DEFAULT] if dynamic else []
-            (folder / file).write_bytes(converter.convert())
+        for file, itself in missing.items():
+            (folder / file).write_bytes(converted(model, itself))
 
 
-def is_dynamic_range(path: Path) -> bool:
-    """Whether a convolution or a dense layer multiplies float32 activations with int8 weights."""
-    model = Model.read(str(path))
+def weights_of(path: Path) -> str:
+    """What convolutions and dense layers multiply: `float32`, `dynamic-range` where float32 activations meet int8 weights, `full-integer` where int8 ones do."""
+    model, float32, int8 = Model.read(str(path)), schema.TensorType.FLOAT32, schema.TensorType.INT8
     types = [
         [subgraph.tensors[int(index)].type for index in op.inputs[:2]]
         for subgraph in model.schema.subgraphs
         for op in subgraph.operators or ()
         if model.op_name(op) in ("CONV_2D", "FULLY_CONNECTED")
     ]
-    return [schema.TensorType.FLOAT32, schema.TensorType.INT8] in types
+    return "dynamic-range" if [float32, int8] in types else "full-integer" if [int8, int8] in types else "float32"
 
 
-def pairs(folder: Path, names: list[str] | None, int8: bool) -> dict[str, tuple[str, str]]:
+def pairs(folder: Path, names: list[str] | None, table: Table) -> dict[str, tuple[str, str]]:
     """Paths of the other side and of the smart version by name; missing smart versions are made."""
     found = {}
-    recipe = {**RECIPE, "global_config": {"compute": "int8"}} if int8 else RECIPE
     for path in sorted(folder.glob("*.tflite")):
         name = path.name.removesuffix(".tflite")
         if "." in name or (names and name not in names):  # NAME.smart and the like
             continue
-        itself = is_dynamic_range(path)
-        other = path if itself or not int8 else folder / (name + DYNAMIC)
-        if itself and not int8 or not other.exists():
-            print(f"{name} left out: {'its weights are int8, measure it with --int8' if itself else f'no {other.name}'}", file=sys.stderr)
+        itself = weights_of(path)
+        other = path if itself == table.itself else folder / (name + table.ending)
+        if itself not in ("float32", table.itself) or not other.exists():
+            print(f"{name} left out: {f'no {other.name}' if itself == 'float32' else f'it is {itself} itself'}", file=sys.stderr)
             continue
-        smart = folder / f"{name}{'.int8' if int8 else ''}.smart.tflite"
+        smart = folder / (name + table.smart)
         if not smart.exists():
-            convert(str(path), recipe, output=str(smart))
+            convert(str(other if table.itself == "full-integer" else path), table.recipe, output=str(smart))
         found[name] = (str(other), str(smart))
     return found
 
@@ -184,7 +214,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--build", action="store_true", help="build the networks of the table that the folder lacks")
-    parser.add_argument("--int8", action="store_true", help="ours in int8 against LiteRT's dynamic-range models")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--int8", action="store_const", dest="table", const="int8", default="float32", help="ours in int8 against LiteRT's dynamic-range models")
+    which.add_argument("--integer", action="store_const", dest="table", const="integer", help="full-integer models, recompressed, against themselves")
     parser.add_argument("--keras", nargs="+", type=Path, default=[], metavar="FILE", help=".keras and .h5 files to build as well")
     parser.add_argument("--models", nargs="+", help="only these")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
@@ -192,10 +224,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
+    table = TABLES[options.table]
     if options.build:
-        build_missing(options.folder, options.keras, options.int8)
+        build_missing(options.folder, options.keras, options.models, table)
     rows = {}
-    for name, (original, smart) in pairs(options.folder, options.models, options.int8).items():
+    for name, (original, smart) in pairs(options.folder, options.models, table).items():
         try:
             rows[name] = {n: measure(original, smart, n, options.rounds) for n in options.threads}
         except UnsupportedModelError as error:  # LiteRT can't run some of its own dynamic-range models
