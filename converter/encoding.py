@@ -15,6 +15,8 @@ from tflite_smart.converter.selection import LeftAlone, Weight, find_weights
 
 # What an operator of ours adds to the file: options, if no other has the same. Expand is an operator more and takes time at every run. A weight must gain more than that for every operator.
 _FUSED_BYTES, _EXPAND_BYTES = 128, 512
+# A bias in front of which an Expand runs keeps the delegate from computing the operators before and behind it in one piece.
+_ELEMENTWISE_BYTES, _ELEMENTWISE = 8192, ("ADD", "SUB", "MUL", "DIV")
 _FRAME_BYTES = 88  # of a packed weight without ids and scales
 
 
@@ -69,7 +71,7 @@ def encode(planned: Planned, rounded: Quantized | None = None) -> Encoded:
         return Encoded(weight, skipped=str(error).rstrip("."))
     size = counted_bytes(weight, len(result.blob))
     if size >= weight.stored.nbytes:
-        return Encoded(weight, skipped=f"would not shrink: {size} bytes packed, {weight.stored.nbytes} now")
+        return Encoded(weight, skipped=f"would not shrink: {size} bytes packed, its operators' share among them, {weight.stored.nbytes} now")
     digest = check.expected_digest(result.quantized, weight.info.shape, weight.info.axis)
     return Encoded(weight, result.blob, result.codec, result.value_kind, result.bits_per_weight, result.max_error, result.relative_error, digest, compute=settings.compute)
 
@@ -78,7 +80,8 @@ def counted_bytes(weight: Weight, blob_bytes: int) -> int:
     """What packing a weight puts into the file, which must be less than what is there. A float weight counts as if its ids took 8 bits each: whether it is packed must not depend on its
     error, or what is measured of it with one error would say nothing of another."""
     least = 0 if weight.info.dtype == "int8" else _FRAME_BYTES + weight.info.num_elements + weight.info.shape[weight.info.axis]
-    return max(blob_bytes, least) + len(weight.sites) * (_FUSED_BYTES if weight.info.op_type in FUSED else _EXPAND_BYTES)
+    name = weight.info.op_type
+    return max(blob_bytes, least) + len(weight.sites) * (_FUSED_BYTES if name in FUSED else _ELEMENTWISE_BYTES if name in _ELEMENTWISE else _EXPAND_BYTES)
 
 
 def encode_and_release(model: Model, planned: Planned, rounded: Quantized | None = None) -> Encoded:

@@ -172,9 +172,9 @@ def _common_axis(model: Model, sites: list[Site]) -> int:
 
 
 def _one_row(model: Model, site: Site) -> bool:
-    """Whether the operator is a dense layer of a single row. A batch that is left open counts as 1."""
-    rows = shape(site.subgraph.tensors[int(site.op.inputs[0])])[:-1]
-    return model.op_name(site.op) == "FULLY_CONNECTED" and math.prod(rows) == 1
+    """Whether the operator is a dense layer of a single row. A batch that is left open counts as 1; an input whose columns the file does not know can have any number of rows."""
+    x = shape(site.subgraph.tensors[int(site.op.inputs[0])])
+    return model.op_name(site.op) == "FULLY_CONNECTED" and math.prod(x) == shape(site.weight)[-1]
 
 
 def is_fused(model: Model, site: Site) -> bool:

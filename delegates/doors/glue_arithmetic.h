@@ -69,6 +69,20 @@ class BinaryOp : public GlueOp {
   Activation activation_ = Activation::kNone;
 };
 
+// (a - b)^2
+class SquaredDifferenceOp : public BinaryOp {
+ public:
+  SquaredDifferenceOp() : BinaryOp(Binary::kSub) {}
+  static bool Supports(const tfl::Context&, const tfl::Node& node) { return node.inputs->size == 2; }
+
+ protected:
+  Status Open(tfl::Context*, const tfl::Node&) override { return Status(); }
+  Status Compute(tfl::Context* context, const Shape& y) override {
+    TFS_RETURN_IF_ERROR(BinaryOp::Compute(context, y));
+    return RunBinary(runtime_, Binary::kMul, {1, {y.elements()}, {1}, {1}, Out(context), Out(context), Out(context)}, Activation::kNone);
+  }
+};
+
 // y has the shape of x.
 class UnaryOp : public GlueOp {
  public:
@@ -77,6 +91,19 @@ class UnaryOp : public GlueOp {
 
  protected:
   Status Infer(tfl::Context* context, Shape* y) override { return X(context, 0, y); }
+  Status Multiply(tfl::Context* context, const Shape& y, float factor, Activation activation) const {
+    return RunBinary(runtime_, Binary::kMul, {1, {y.elements()}, {1}, {0}, In(context), &factor, Out(context)}, activation);
+  }
+};
+
+class NegOp : public UnaryOp {
+ protected:
+  Status Compute(tfl::Context* context, const Shape& y) override { return Multiply(context, y, -1.0f, Activation::kNone); }
+};
+
+class RsqrtOp : public UnaryOp {
+ protected:
+  Status Compute(tfl::Context* context, const Shape& y) override { return RunRsqrt(runtime_, In(context), y.elements(), Out(context)); }
 };
 
 class CurveOp : public UnaryOp {
@@ -95,10 +122,7 @@ class ClampOp : public UnaryOp {
   explicit ClampOp(Activation activation) : activation_(activation) {}
 
  protected:
-  Status Compute(tfl::Context* context, const Shape& y) override {
-    constexpr float kOne = 1.0f;
-    return RunBinary(runtime_, Binary::kMul, {1, {y.elements()}, {1}, {0}, In(context), &kOne, Out(context)}, activation_);
-  }
+  Status Compute(tfl::Context* context, const Shape& y) override { return Multiply(context, y, 1.0f, activation_); }
 
  private:
   const Activation activation_;
@@ -175,7 +199,7 @@ class PoolOp : public GlueOp {
   Activation activation_ = Activation::kNone;
 };
 
-// Over neighbouring axes that are not the last: those of an image.
+// Over neighbouring axes: those of an image, or the last.
 class MeanOp : public GlueOp {
  public:
   static bool Supports(const tfl::Context& context, const tfl::Node& node) {
@@ -220,7 +244,7 @@ class MeanOp : public GlueOp {
     }
     first_ = __builtin_ctz(axes);
     end_ = 32 - __builtin_clz(axes);
-    return axes == (1u << end_) - (1u << first_) && end_ < rank;
+    return axes == (1u << end_) - (1u << first_);
   }
 
   bool keep_dims_ = false;

@@ -96,6 +96,57 @@ class ConcatenationOp : public GlueOp {
   int axis_ = 0;
 };
 
+class TransposeOp : public GlueOp {
+ public:
+  static bool Supports(const tfl::Context& context, const tfl::Node& node) {
+    return node.inputs->size == 2 && IsConstant(context.tensors[node.inputs->data[1]], tfl::kInt32) &&
+           context.tensors[node.inputs->data[1]].bytes <= kMaxRank * sizeof(int32_t);
+  }
+
+ protected:
+  Status Infer(tfl::Context* context, Shape* y) override {
+    Shape x;
+    TFS_RETURN_IF_ERROR(X(context, 0, &x));
+    *y = x;
+    uint32_t axes = 0;
+    for (int i = 0; i < x.rank; ++i) {
+      const int axis = Axis(context, x, i);
+      if (axis < 0) return WrongShape("axes that are no permutation");
+      y->dims[i] = x.dims[axis];
+      axes |= 1u << axis;
+    }
+    return axes == (1u << x.rank) - 1 ? Status() : WrongShape("axes that are no permutation");
+  }
+
+  Status Compute(tfl::Context* context, const Shape& y) override {
+    Shape x;
+    TFS_RETURN_IF_ERROR(X(context, 0, &x));
+    int64_t strides[kMaxRank], stride = 1;
+    for (int i = x.rank - 1; i >= 0; --i) {
+      strides[i] = stride;
+      stride *= x.dims[i];
+    }
+    BinaryOperands o;
+    o.axes = y.rank;
+    for (int i = 0; i < y.rank; ++i) {
+      o.sizes[i] = y.dims[i];
+      o.a_strides[i] = strides[Axis(context, x, i)];
+    }
+    o.a = In(context);
+    o.y = Out(context);
+    return RunTranspose(runtime_, o);
+  }
+
+ private:
+  // The axis of x that becomes axis i, or -1.
+  int Axis(tfl::Context* context, const Shape& x, int i) const {
+    const tfl::Tensor& order = *Input(context, 1);
+    if (order.bytes != sizeof(int32_t) * static_cast<size_t>(x.rank)) return -1;
+    const int32_t axis = order.data.i32[i] < 0 ? order.data.i32[i] + x.rank : order.data.i32[i];
+    return axis < x.rank ? axis : -1;
+  }
+};
+
 // Zeros around x.
 class PadOp : public GlueOp {
  public:

@@ -3,6 +3,7 @@
 #include <new>
 
 #include "doors/glue_arithmetic.h"
+#include "doors/glue_matmul.h"
 #include "doors/glue_moves.h"
 #include "doors/plain_ops.h"
 
@@ -42,6 +43,11 @@ constexpr GlueKind kKinds[] = {
     Kind<MeanOp>(tfl::kMean, "MEAN", true),
     Kind<PoolOp>(tfl::kAveragePool2D, "AVERAGE_POOL_2D", true, Pool::kAverage),
     Kind<PoolOp>(tfl::kMaxPool2D, "MAX_POOL_2D", true, Pool::kMax),
+    Kind<NegOp>(tfl::kNeg, "NEG", false),
+    Kind<RsqrtOp>(tfl::kRsqrt, "RSQRT", false),
+    Kind<SquaredDifferenceOp>(tfl::kSquaredDifference, "SQUARED_DIFFERENCE", false),
+    Kind<BatchMatMulOp>(tfl::kBatchMatMul, "BATCH_MATMUL", true),
+    Kind<TransposeOp>(tfl::kTranspose, "TRANSPOSE", false),
     Kind<ReshapeOp>(tfl::kReshape, "RESHAPE", false),
     Kind<ConcatenationOp>(tfl::kConcatenation, "CONCATENATION", true),
     Kind<PadOp>(tfl::kPad, "PAD", false),

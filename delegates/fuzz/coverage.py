@@ -23,7 +23,7 @@ from delegates.fuzz.run import BUILD as FUZZ_BUILD, PROGRAMS
 
 PARSED = ("core/packed.cc", "core/tile_decoder.cc", "core/alias_tables.cc", "core/crc32.cc", "core/coding.h", "core/packed.h", "doors/flexbuffer_reader.cc", "doors/op.cc",
           "doors/multiply_ops.cc", "doors/table_ops.cc", "doors/int8_quantization.cc", "doors/neighbours.cc", "doors/segment.cc", "doors/memory_plan.cc", "doors/glue_ops.cc",
-          "doors/glue_arithmetic.h", "doors/glue_moves.h", "kernels/glue.cc", "kernels/decode_scalar.cc", "kernels/decode_avx2.cc", "kernels/decode_avx512.cc",
+          "doors/glue_arithmetic.h", "doors/glue_matmul.h", "doors/glue_moves.h", "kernels/glue.cc", "kernels/matmul.cc", "kernels/decode_scalar.cc", "kernels/decode_avx2.cc", "kernels/decode_avx512.cc",
           "kernels/decode_x86-inl.h", "kernels/panel_reader.cc", "kernels/expand.cc", "kernels/gather.cc")  # fmt: skip
 TESTS = ("test_rules.py", "test_hostile_bytes.py", "test_codecs.py", "test_delegate.py", "test_int8.py", "test_smartdeal.py", "test_neighbours.py", "test_glue.py",
          "test_tampering.py", "test_float_paths.py", "test_kept_ids.py", "test_doors.py")

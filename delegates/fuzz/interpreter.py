@@ -56,9 +56,9 @@ def between_layers(rng) -> bytes:
         last = output
 
     one = model.constant("one", np.full((1, 1, 1, 8), 0.5, np.float32))
-    for name, inputs, kind in (("ADD", lambda: [last, first], schema.AddOptionsT), ("MUL", lambda: [last, one], schema.MulOptionsT), ("SUB", lambda: [last, first], schema.SubOptionsT)):
+    for name, inputs, kind in (("ADD", lambda: [last, first], schema.AddOptionsT), ("MUL", lambda: [last, one], schema.MulOptionsT), ("SUB", lambda: [last, first], schema.SubOptionsT), ("SQUARED_DIFFERENCE", lambda: [last, one], schema.SquaredDifferenceOptionsT)):
         then(name, inputs(), shape, kind())
-    for name in ("HARD_SWISH", "LOGISTIC", "RELU", "RELU_N1_TO_1", "RELU6"):
+    for name in ("HARD_SWISH", "LOGISTIC", "NEG", "RSQRT", "RELU", "RELU_N1_TO_1", "RELU6"):
         then(name, [last], shape)
     then("SOFTMAX", [last], shape, schema.SoftmaxOptionsT(beta=1.0))
     for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
@@ -69,6 +69,8 @@ def between_layers(rng) -> bytes:
     then("CONV_2D", [last, filters[0], zeros], shape, schema.Conv2DOptionsT(schema.Padding.VALID, 1, 1))
     then("DEPTHWISE_CONV_2D", [last, filters[1], zeros], shape, schema.DepthwiseConv2DOptionsT(schema.Padding.SAME, 1, 1, 1))
     then("CONCATENATION", [last, first], (1, 6, 6, 16), schema.ConcatenationOptionsT(axis=3))
+    then("TRANSPOSE", [last, model.constant("order", np.array([0, 2, 1, 3], np.int32))], (1, 6, 6, 16))
+    then("BATCH_MATMUL", [last, model.constant("matrix", rng.normal(size=(16, 16)).astype(np.float32))], (1, 6, 6, 16), schema.BatchMatMulOptionsT(adjY=True))
     then("MEAN", [last, model.constant("axes", np.array([1, 2], np.int32))], (1, 1, 1, 16), schema.ReducerOptionsT(keepDims=True))
     then("RESHAPE", [last, model.constant("flat", np.array([1, 16], np.int32))], (1, 16), schema.ReshapeOptionsT(newShape=[1, 16]))
     y = model.tensor("y", (1, 5))

@@ -11,7 +11,7 @@
 namespace tflite_smart {
 namespace fuzz {
 
-constexpr int kForeign = 126;  // code of an operator that stays with the runtime
+constexpr int kForeign = 1000;  // code of an operator that stays with the runtime
 constexpr double kUnbounded = std::numeric_limits<double>::infinity();
 
 // `bound`: of the values of the output, and of the rounding errors in it, in units of a float's; kUnbounded where nothing can be said.
@@ -37,7 +37,7 @@ class NodeMaker {
     using Make = Proposal (NodeMaker::*)();
     constexpr Make kMakes[] = {&NodeMaker::Conv,    &NodeMaker::Depthwise, &NodeMaker::FullyConnected, &NodeMaker::Foreign,       &NodeMaker::Gather, &NodeMaker::Binary, &NodeMaker::Unary,
                                &NodeMaker::Softmax, &NodeMaker::Mean,      &NodeMaker::Pool,           &NodeMaker::Reshape,       &NodeMaker::Pad,    &NodeMaker::Binary, &NodeMaker::Concatenation,
-                               &NodeMaker::Unary,   &NodeMaker::PlainConv, &NodeMaker::Conv,           &NodeMaker::PlainDepthwise};
+                               &NodeMaker::Unary,   &NodeMaker::PlainConv, &NodeMaker::Conv,           &NodeMaker::PlainDepthwise, &NodeMaker::MatMul, &NodeMaker::Transpose};
     const uint32_t chosen = input_.Choose(std::size(kMakes));
     x_ = !input_.Seldom(4) ? activations_.back() : activations_[input_.Choose(static_cast<uint32_t>(activations_.size()))];
     shape_ = runtime_.shape(x_.tensor);
@@ -125,19 +125,20 @@ class NodeMaker {
   Proposal Foreign() { return Start(kForeign, nullptr); }
 
   Proposal Binary() {
-    constexpr int kCodes[] = {tfl::kAdd, tfl::kMul, tfl::kSub};
+    constexpr int kCodes[] = {tfl::kAdd, tfl::kMul, tfl::kSub, tfl::kSquaredDifference};
     const Activation other = Other();
-    Proposal p = Start(kCodes[input_.Choose(3)], nullptr, tfl::BinaryParams{Fused()});
+    Proposal p = Start(kCodes[input_.Choose(4)], nullptr, tfl::BinaryParams{Fused()});
     if (input_.Choose(2)) p.inputs.insert(p.inputs.begin(), other.tensor);
     else p.inputs.push_back(other.tensor);
-    p.bound = p.code == tfl::kMul ? 2 * x_.bound * other.bound : x_.bound + other.bound;
+    const double sum = x_.bound + other.bound;
+    p.bound = p.code == tfl::kMul ? 2 * x_.bound * other.bound : p.code == tfl::kSquaredDifference ? 4 * sum * (sum + 1) : sum;
     return p;
   }
 
   Proposal Unary() {
-    constexpr int kCodes[] = {tfl::kLogistic, tfl::kHardSwish, tfl::kRelu, tfl::kReluN1To1, tfl::kRelu6};
-    Proposal p = Start(kCodes[input_.Choose(5)], nullptr);
-    p.bound *= 2;
+    constexpr int kCodes[] = {tfl::kLogistic, tfl::kHardSwish, tfl::kRelu, tfl::kReluN1To1, tfl::kRelu6, tfl::kNeg, tfl::kRsqrt};
+    Proposal p = Start(kCodes[input_.Choose(7)], nullptr);
+    p.bound = p.code == tfl::kRsqrt ? kUnbounded : 2 * p.bound;
     return p;
   }
 
@@ -181,6 +182,29 @@ class NodeMaker {
       p.inputs.push_back(other.tensor);
       p.bound = std::max(p.bound, other.bound);
     }
+    return p;
+  }
+
+  // By a constant matrix, or by the matrices of another tensor.
+  Proposal MatMul() {
+    const bool transposed = input_.Choose(2) != 0, constant = input_.Choose(2) != 0;
+    const int32_t n = static_cast<int32_t>(1 + input_.Choose(40)), depth = static_cast<int32_t>(Odd(&input_, Channels()));
+    if (shape_.size() < 2 || IsTooLarge(Elements() / std::max(Channels(), 1u), Channels() * 40)) return {};
+    Proposal p = Start(tfl::kBatchMatMul, nullptr, tfl::BatchMatMulParams{input_.Seldom(16), transposed});
+    const std::vector<float> values(depth < 0 || depth > 4096 ? 0 : static_cast<size_t>(n * depth), 1.0f / static_cast<float>(Channels()));
+    const Activation other = constant ? x_ : Other();
+    p.inputs.push_back(constant ? Constant(tfl::kFloat32, transposed ? std::vector<int32_t>{n, depth} : std::vector<int32_t>{depth, n}, values.data(), values.size()) : other.tensor);
+    p.bound = constant ? 2 * x_.bound + 1 : 2 * Channels() * (x_.bound + 1) * (other.bound + 1);
+    return p;
+  }
+
+  Proposal Transpose() {
+    std::vector<int32_t> axes(shape_.size());
+    const uint32_t turn = input_.Choose(static_cast<uint32_t>(axes.size()) + 1);
+    for (size_t i = 0; i < axes.size(); ++i) axes[i] = static_cast<int32_t>(Odd(&input_, static_cast<int64_t>((i + turn) % axes.size()) - (input_.Choose(4) == 0 ? static_cast<int64_t>(axes.size()) : 0)));
+    if (axes.size() > 1 && input_.Choose(2)) std::swap(axes[0], axes[1]);
+    Proposal p = Start(tfl::kTranspose, nullptr);
+    p.inputs.push_back(Constant(tfl::kInt32, {static_cast<int32_t>(axes.size())}, axes.data()));
     return p;
   }
 

@@ -160,15 +160,6 @@ bool HasWindowsInPlace(const ConvLayer& layer) {
          layer.weight->channel_elements <= kMaxChunk && whole.end - whole.first >= static_cast<int32_t>(ActiveIsa().f32->gemm_rows);
 }
 
-// The rows of the next block of `left`: a height that the kernel has, so that it reads no others where they lie; 0 if fewer are left than any has.
-int32_t WholeBlock(int64_t left) {
-  const int32_t gemm_rows = static_cast<int32_t>(ActiveIsa().f32->gemm_rows);
-  for (const int32_t rows : {gemm_rows, 8, static_cast<int32_t>(kMinBlockRows)}) {
-    if (rows <= left && rows <= gemm_rows) return rows;
-  }
-  return 0;
-}
-
 // One line of the output.
 void MultiplyLine(const ConvLayer& layer, const Batch& batch, int64_t m, Scratch* scratch) {
   const ConvGeometry& g = layer.geometry;
@@ -177,7 +168,7 @@ void MultiplyLine(const ConvLayer& layer, const Batch& batch, int64_t m, Scratch
   const Position line(g, m);
   const bool inside = line.InputY(g) >= 0 && line.InputY(g) + g.filter_height <= g.in_height;
   for (int32_t x = 0, count; x < g.out_width; x += count) {
-    count = inside && x >= whole.first ? WholeBlock(whole.end - x) : 0;
+    count = inside && x >= whole.first ? static_cast<int32_t>(WholeBlock(whole.end - x)) : 0;
     const bool in_place = count != 0;
     if (!in_place) count = std::min(gemm_rows, inside && x < whole.first ? whole.first - x : g.out_width - x);
     const int64_t pixel = static_cast<int64_t>(line.InputY(g)) * g.in_width + x * g.stride_width - g.pad_left;
@@ -196,7 +187,7 @@ void MultiplyGemm(const void* context, const Batch& batch, Scratch* scratch) {
   const uint32_t chunks = (batch.num_k + kMaxChunk - 1) / kMaxChunk;
   const uint32_t chunk = (batch.num_k + chunks - 1) / chunks;
   for (int64_t m = batch.begin_position, rows; m < batch.end_position; m += rows) {
-    const int32_t whole = WholeBlock(batch.end_position - m);
+    const uint32_t whole = WholeBlock(batch.end_position - m);
     rows = whole != 0 ? whole : batch.end_position - m;
     const float* in_place = whole != 0 && RowsAreInput(g) ? layer.x + m * g.in_channels + batch.first_k : nullptr;
     for (uint32_t k = 0; k < batch.num_k; k += chunk) {
@@ -246,6 +237,14 @@ int32_t MaxGroupsPerPanel(const ConvGeometry& g) {
   if (g.filter_in == g.in_channels) return 1;  // as most do: divisions take longer than a small layer's multiplications
   const int32_t width = std::min(g.out_channels, static_cast<int32_t>(kLanes));
   return std::min(g.groups(), (width + g.channels_per_group() - 1) / g.channels_per_group());
+}
+
+uint32_t WholeBlock(int64_t left) {
+  const uint32_t gemm_rows = ActiveIsa().f32->gemm_rows;
+  for (const uint32_t rows : {gemm_rows, 8u, kMinBlockRows}) {
+    if (rows <= left && rows <= gemm_rows) return rows;
+  }
+  return 0;
 }
 
 uint32_t GemmPositionStep() {

@@ -50,6 +50,9 @@ struct WholeWindows {
   }
 };
 
+// The rows of the next block of `left`: a height that the kernel has, so that it reads no others where they lie; 0 if fewer are left than any has.
+uint32_t WholeBlock(int64_t left);
+
 // Where positions may be cut for the GEMM.
 uint32_t GemmPositionStep();
 

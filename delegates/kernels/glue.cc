@@ -1,6 +1,7 @@
 #include "kernels/glue.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -24,6 +25,30 @@ Status ForParts(Runtime* runtime, int64_t total, int64_t floats, int64_t step, c
     run(cuts.Begin(static_cast<int64_t>(i)), cuts.Begin(static_cast<int64_t>(i) + 1));
     return Status();
   });
+}
+
+// All of a row by `combine`: 16 neighbours side by side, then those.
+template <typename Combine>
+float Reduce(const float* x, int64_t count, float start, const Combine& combine) {
+  constexpr int64_t kSide = 16;
+  float all[kSide];
+  std::fill_n(all, kSide, start);
+  int64_t i = 0;
+  for (; i + kSide <= count; i += kSide) {
+    for (int64_t j = 0; j < kSide; ++j) all[j] = combine(all[j], x[i + j]);
+  }
+  for (int64_t j = 0; i + j < count; ++j) all[j] = combine(all[j], x[i + j]);
+  float result = start;
+  for (const float part : all) result = combine(result, part);
+  return result;
+}
+
+float Sum(const float* x, int64_t count) {
+  return Reduce(x, count, 0.0f, [](float a, float b) { return a + b; });
+}
+
+float Max(const float* x, int64_t count) {
+  return Reduce(x, count, x[0], [](float a, float b) { return b > a ? b : a; });
 }
 
 // Drops axes of one element, and joins neighbours through which both inputs run on, so that the last axis becomes as long as can be.
@@ -107,6 +132,23 @@ Status RunBinary(Runtime* runtime, Binary binary, BinaryOperands o, Activation a
   });
 }
 
+Status RunTranspose(Runtime* runtime, BinaryOperands o) {
+  for (int i = 0; i < o.axes; ++i) o.b_strides[i] = o.a_strides[i];
+  Simplify(&o);
+  const int inner = o.axes - 1;
+  const int64_t count = o.sizes[inner], stride = o.a_strides[inner];
+  int64_t rows = 1;
+  for (int i = 0; i < inner; ++i) rows *= o.sizes[i];
+  return ForParts(runtime, rows, count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* x = o.a + BinaryPosition(o, row).a;
+      float* y = o.y + row * count;
+      if (stride == 1) std::memcpy(y, x, static_cast<size_t>(count) * sizeof(float));
+      else for (int64_t i = 0; i < count; ++i) y[i] = x[i * stride];
+    }
+  });
+}
+
 Status AddTo(Runtime* runtime, const float* x, int64_t count, Activation activation, float* y) {
   return RunBinary(runtime, Binary::kAdd, {1, {count}, {1}, {1}, y, x, y}, activation);
 }
@@ -115,6 +157,12 @@ Status RunCurve(Runtime* runtime, Curve curve, const float* x, int64_t count, fl
   const FloatKernels& kernels = *ActiveIsa().f32;
   const auto run = curve == Curve::kSwish ? kernels.swish : curve == Curve::kLogistic ? kernels.logistic : kernels.hard_swish;
   return ForParts(runtime, count, 1, 64, [&](int64_t begin, int64_t end) { run(x + begin, static_cast<size_t>(end - begin), y + begin); });
+}
+
+Status RunRsqrt(Runtime* runtime, const float* x, int64_t count, float* y) {
+  return ForParts(runtime, count, 1, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] = 1.0f / std::sqrt(x[i]);
+  });
 }
 
 namespace {
@@ -152,6 +200,11 @@ Status RunMean(Runtime* runtime, const MeanShape& s, const float* x, float* y) {
     return Status();
   }
   const float scale = 1.0f / static_cast<float>(s.reduced);
+  if (s.inner == 1) {
+    return ForParts(runtime, s.outer, s.reduced, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) y[i] = scale * Sum(x + i * s.reduced, s.reduced);
+    });
+  }
   const bool in_parts = IsMeanInParts(s);
   for (int64_t i = 0; i < s.outer; ++i, x += s.reduced * s.inner, y += s.inner) {
     if (in_parts) {
@@ -208,14 +261,12 @@ namespace {
 void SoftmaxRow(const float* x, size_t count, float beta, float* y) {
   const FloatKernels& kernels = *ActiveIsa().f32;
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  float max = x[0], sum = 0.0f;
-  for (size_t i = 1; i < count; ++i) max = x[i] > max ? x[i] : max;
+  const float max = Max(x, static_cast<int64_t>(count));
   kernels.binary(Binary::kSub, {x, &max, true, count, -kInfinity, kInfinity, y});
   if (beta != 1.0f) kernels.binary(Binary::kMul, {y, &beta, true, count, -kInfinity, kInfinity, y});
   kernels.exp(y, count, y);
-  for (size_t i = 0; i < count; ++i) sum += y[i];
-  sum = 1.0f / sum;
-  kernels.binary(Binary::kMul, {y, &sum, true, count, -kInfinity, kInfinity, y});
+  const float scale = 1.0f / Sum(y, static_cast<int64_t>(count));
+  kernels.binary(Binary::kMul, {y, &scale, true, count, -kInfinity, kInfinity, y});
 }
 
 }  // namespace

@@ -28,12 +28,18 @@ struct BinaryOperands {
 };
 Status RunBinary(Runtime* runtime, Binary binary, BinaryOperands operands, Activation activation);
 
+// y = a, of which the axes lie in any order: b's strides do not count.
+Status RunTranspose(Runtime* runtime, BinaryOperands operands);
+
 // y[i] = activation(y[i] + x[i]), as TFLite's ADD.
 Status AddTo(Runtime* runtime, const float* x, int64_t count, Activation activation, float* y);
 
 // y[i] = curve(x[i]). y may be x.
 enum class Curve { kNone, kLogistic, kSwish, kHardSwish };
 Status RunCurve(Runtime* runtime, Curve curve, const float* x, int64_t count, float* y);
+
+// y[i] = 1 / sqrt(x[i]). y may be x.
+Status RunRsqrt(Runtime* runtime, const float* x, int64_t count, float* y);
 
 // x[outer][reduced][inner] -> y[outer][inner].
 struct MeanShape {

@@ -30,11 +30,15 @@ def chain(last=(6,), *, from_input=1, shown=False, read_twice=False):
     return Model.read(packed(tree))
 
 
-def run(model, batch):
+def images(batch):
+    return np.arange(batch * 6, dtype=np.float32).reshape(batch, 2, 3)
+
+
+def run(model, x):
     interpreter = Interpreter(model_content=packed(model.schema))
-    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], (batch, 2, 3))
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], x.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.arange(batch * 6, dtype=np.float32).reshape(batch, 2, 3))
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
     interpreter.invoke()
     return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
 
@@ -47,17 +51,54 @@ def names(model):
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_batch_becomes_what_is_left(last, batch):
     model = chain(last)
-    expected = run(model, batch)
+    expected = run(model, images(batch))
     assert reshape.apply(model, model.schema.subgraphs[0]) == 3 and names(model) == ["RESHAPE"]
     model.check()
-    np.testing.assert_array_equal(run(model, batch)[0], expected[0])
+    np.testing.assert_array_equal(run(model, images(batch))[0], expected[0])
+
+
+def dense_of_a_sequence(outer=(1, 128)):
+    """What Keras' Dense becomes on a sequence: x (batch, 128, 8) -> RESHAPE to (batch * 128, 8) -> FULLY_CONNECTED -> RESHAPE to (batch, 128, 4)."""
+    tree = model_tree()
+    graph = Graph(tree)
+    x, rows, made, y = graph.tensor("x", (*outer, 8)), graph.tensor("rows", (1, 1)), graph.tensor("made", (1, 4)), graph.tensor("y", (*outer, 4))
+    tree.subgraphs[0].tensors[x].shapeSignature = np.array([-1, *outer[1:], 8], np.int32)
+    whole, leading, last = graph.tensor("shape", (3,), "int32"), graph.tensor("leading", (2,), "int32"), graph.tensor("last", (1,), "int32")
+    num_rows, num_columns = graph.tensor("num_rows", (), "int32"), graph.tensor("num_columns", (), "int32")
+    flat, back = graph.tensor("flat", (2,), "int32"), graph.tensor("back", (3,), "int32")
+    axis = graph.constant("axis", np.array([0], np.int32))
+    graph.op("SHAPE", [x], [whole], schema.ShapeOptionsT(outType=schema.TensorType.INT32))
+    graph.op("GATHER", [whole, graph.constant("first_two", np.array([0, 1], np.int32))], [leading], schema.GatherOptionsT())
+    graph.op("REDUCE_PROD", [leading, axis], [num_rows], schema.ReducerOptionsT())
+    graph.op("CONCATENATION", [leading, graph.constant("units", np.array([4], np.int32))], [back], schema.ConcatenationOptionsT())
+    graph.op("GATHER", [whole, graph.constant("third", np.array([2], np.int32))], [last], schema.GatherOptionsT())
+    graph.op("REDUCE_PROD", [last, axis], [num_columns], schema.ReducerOptionsT())
+    graph.op("PACK", [num_rows, num_columns], [flat], schema.PackOptionsT(valuesCount=2))
+    graph.op("RESHAPE", [x, flat], [rows], schema.ReshapeOptionsT())
+    weight = graph.constant("weight", np.arange(32, dtype=np.float32).reshape(4, 8))
+    graph.op("FULLY_CONNECTED", [rows, weight, -1], [made], schema.FullyConnectedOptionsT())
+    graph.op("RESHAPE", [made, back], [y], schema.ReshapeOptionsT())
+    graph.finish([x], [y])
+    return Model.read(packed(tree))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_dense_layer_of_a_sequence(batch):
+    model = dense_of_a_sequence()
+    x = np.random.default_rng(1).normal(size=(batch, 128, 8)).astype(np.float32)
+    expected = run(model, x)
+    assert reshape.apply(model, model.schema.subgraphs[0]) == 7 and names(model) == ["RESHAPE", "FULLY_CONNECTED", "RESHAPE"]
+    model.check()
+    np.testing.assert_array_equal(run(model, x)[0], expected[0])
+    targets = [model.schema.subgraphs[0].tensors[op.inputs[1]] for op in model.schema.subgraphs[0].operators if model.op_name(op) == "RESHAPE"]
+    assert [model.values(target).tolist() for target in targets] == [[-1, 8], [-1, 128, 4]]
 
 
 def test_what_others_read_stays():
     model = chain(read_twice=True)
-    expected = run(model, 2)
+    expected = run(model, images(2))
     assert reshape.apply(model, model.schema.subgraphs[0]) == 2 and names(model) == ["SHAPE", "RESHAPE", "RESHAPE"]
-    for got, value in zip(run(model, 2), expected):
+    for got, value in zip(run(model, images(2)), expected):
         np.testing.assert_array_equal(got, value)
 
 

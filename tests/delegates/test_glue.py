@@ -52,6 +52,9 @@ CASES = {
     "subtract a constant": ("SUB", [X, numbers(CHANNELS)], SHAPE, options("Sub")),
     "subtract from a number": ("SUB", [numbers(), X], SHAPE, options("Sub", fusedActivationFunction="RELU")),
     "subtract from pixels": ("SUB", [numbers(6, 7, 1), X], SHAPE, options("Sub")),
+    "squared difference": ("SQUARED_DIFFERENCE", [X, numbers(6, 7, 1)], SHAPE, options("SquaredDifference")),
+    "negative": ("NEG", [X], SHAPE, None),
+    "1 / square root": ("RSQRT", [X], SHAPE, None),  # NaN where x is below 0
     "relu": ("RELU", [X], SHAPE, None),
     "relu n1 to 1": ("RELU_N1_TO_1", [X], SHAPE, None),
     "relu6": ("RELU6", [X], SHAPE, None),
@@ -60,6 +63,8 @@ CASES = {
     "softmax with beta": ("SOFTMAX", [X], SHAPE, options("Softmax", beta=0.3)),
     "mean of images": ("MEAN", [X, const(1, 2)], (2, CHANNELS), options("Reducer")),
     "mean of images that keeps axes": ("MEAN", [X, const(-2, 1)], (2, 1, 1, CHANNELS), options("Reducer", keepDims=True)),
+    "mean of channels": ("MEAN", [X, const(-1)], (2, 6, 7, 1), options("Reducer", keepDims=True)),
+    "mean of everything": ("MEAN", [X, const(0, 1, 2, 3)], (), options("Reducer")),
     "mean of lines": ("MEAN", [X, const(2)], (2, 6, CHANNELS), options("Reducer")),
     "average pool": ("AVERAGE_POOL_2D", [X], (2, 3, 4, CHANNELS), pool()),
     "average pool without padding": ("AVERAGE_POOL_2D", [X], (2, 4, 4, CHANNELS), pool("RELU", "VALID", 1)),
@@ -68,6 +73,14 @@ CASES = {
     "concatenation of channels": ("CONCATENATION", [X, numbers(2, 6, 7, 5), X], (2, 6, 7, 2 * CHANNELS + 5), options("Concatenation", axis=-1)),
     "concatenation of lines": ("CONCATENATION", [numbers(2, 3, 7, CHANNELS), X], (2, 9, 7, CHANNELS), options("Concatenation", axis=1)),
     "reshape": ("RESHAPE", [X, const(2, -1, 14)], (2, 96, 14), options("Reshape")),
+    "transpose lines and columns": ("TRANSPOSE", [X, const(0, 2, 1, 3)], (2, 7, 6, CHANNELS), options("Transpose")),
+    "transpose the channels to the front": ("TRANSPOSE", [X, const(-1, 0, 1, 2)], (CHANNELS, 2, 6, 7), options("Transpose")),
+    "transpose everything": ("TRANSPOSE", [X, const(3, 2, 1, 0)], (CHANNELS, 7, 6, 2), options("Transpose")),
+    "product with matrices": ("BATCH_MATMUL", [X, numbers(2, 6, CHANNELS, 37)], (2, 6, 7, 37), options("BatchMatMul")),
+    "product of matrices with x": ("BATCH_MATMUL", [numbers(2, 6, 13, 7), X], (2, 6, 13, CHANNELS), options("BatchMatMul")),
+    "product with one matrix": ("BATCH_MATMUL", [X, numbers(CHANNELS, 64)], (2, 6, 7, 64), options("BatchMatMul")),
+    "product with a matrix for each line": ("BATCH_MATMUL", [X, numbers(6, 5, CHANNELS)], (2, 6, 7, 5), options("BatchMatMul", adjY=True)),
+    "product with itself": ("BATCH_MATMUL", [X, X], (2, 6, 7, 7), options("BatchMatMul", adjY=True)),
     "pad": ("PAD", [X, const([1, 0], [2, 1], [0, 3], [4, 5])], (3, 9, 10, CHANNELS + 9), None),
 }  # fmt: skip
 
@@ -107,8 +120,17 @@ def test_operator(rng, isa, name):
     np.testing.assert_array_equal(invoke(interpreter, x), got)
 
 
+def test_a_long_product(rng, isa):
+    """Sums of 700 products are taken in pieces, over several panels, with a last block of rows that is none of the kernel's heights."""
+    shape, a = (2, 3, 700, CHANNELS), rng.normal(size=(3, 27, 700)).astype(np.float32)
+    case = ("BATCH_MATMUL", [a, X], (2, 3, 27, CHANNELS), options("BatchMatMul"))
+    weight, x = models.random_weight(rng, (CHANNELS, 1, 1, CHANNELS), 0), rng.normal(size=shape).astype(np.float32)
+    np.testing.assert_allclose(invoke(make_interpreter(glue_model(case, shape, weight), num_threads=2), x), a @ conv(weight, x, 1), rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["add a constant of all channels", "multiply pixels", "subtract from a number", "logistic", "softmax", "mean of images",
-                                  "average pool", "concatenation of channels", "pad"])  # fmt: skip
+                                  "average pool", "concatenation of channels", "pad", "mean of channels",
+                                  "transpose lines and columns", "product with one matrix"])  # fmt: skip
 def test_operator_on_many_threads(rng, name):
     weight = models.random_weight(rng, (CHANNELS, 1, 1, CHANNELS), 0)
     kind, inputs, _, node_options = CASES[name]
