@@ -72,15 +72,11 @@ class BinaryOp : public GlueOp {
 // (a - b)^2
 class SquaredDifferenceOp : public BinaryOp {
  public:
-  SquaredDifferenceOp() : BinaryOp(Binary::kSub) {}
+  SquaredDifferenceOp() : BinaryOp(Binary::kSquaredDifference) {}
   static bool Supports(const tfl::Context&, const tfl::Node& node) { return node.inputs->size == 2; }
 
  protected:
   Status Open(tfl::Context*, const tfl::Node&) override { return Status(); }
-  Status Compute(tfl::Context* context, const Shape& y) override {
-    TFS_RETURN_IF_ERROR(BinaryOp::Compute(context, y));
-    return RunBinary(runtime_, Binary::kMul, {1, {y.elements()}, {1}, {1}, Out(context), Out(context), Out(context)}, Activation::kNone);
-  }
 };
 
 // y has the shape of x.

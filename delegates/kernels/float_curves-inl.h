@@ -52,5 +52,34 @@ void Map(const float* x, size_t count, float* y) {
   kCurve(Vec::LoadFirst(x + i, rest)).StoreFirst(y + i, rest);
 }
 
+// y = e^(beta * (x - max)), over the sum of all. y may be x.
+void Softmax(const float* x, size_t count, float beta, float* y) {
+  const size_t whole = count / kLanes * kLanes;
+  const uint32_t rest = static_cast<uint32_t>(count - whole);
+  float parts[kLanes];
+  Vec most = Vec::Set(x[0]), sum = Vec::Zero();
+  for (size_t i = 0; i < whole; i += kLanes) most = Max(Vec::Load(x + i), most);
+  most.Store(parts);
+  for (uint32_t i = 0; i < rest; ++i) parts[i] = x[whole + i] > parts[i] ? x[whole + i] : parts[i];
+  float max = parts[0];
+  for (const float part : parts) max = part > max ? part : max;
+
+  const auto power = [&](Vec v) { return ExpOf(Mul(Vec::Set(beta), Add(v, Vec::Set(-max)))); };
+  for (size_t i = 0; i < whole; i += kLanes) {
+    const Vec e = power(Vec::Load(x + i));
+    e.Store(y + i);
+    sum = Add(sum, e);
+  }
+  if (rest != 0) power(Vec::LoadFirst(x + whole, rest)).StoreFirst(y + whole, rest);
+  sum.Store(parts);
+  float total = 0.0f;
+  for (uint32_t i = 0; i < rest; ++i) total += y[whole + i];
+  for (const float part : parts) total += part;
+
+  const Vec scale = Vec::Set(1.0f / total);
+  for (size_t i = 0; i < whole; i += kLanes) Mul(Vec::Load(y + i), scale).Store(y + i);
+  if (rest != 0) Mul(Vec::LoadFirst(y + whole, rest), scale).StoreFirst(y + whole, rest);
+}
+
 }  // namespace
 }  // namespace tflite_smart

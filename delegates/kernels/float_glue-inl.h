@@ -10,6 +10,7 @@ inline Vec Combine(Vec a, Vec b) {
     case Binary::kSub: return {a.v - b.v};
     case Binary::kMul: return Mul(a, b);
     case Binary::kMax: return Max(a, b);
+    case Binary::kSquaredDifference: return Mul({a.v - b.v}, {a.v - b.v});
   }
   return a;
 }
@@ -34,6 +35,7 @@ void CombineRow(Binary binary, const BinaryRow& r) {
     case Binary::kSub: return Combine<Binary::kSub>(r);
     case Binary::kMul: return Combine<Binary::kMul>(r);
     case Binary::kMax: return Combine<Binary::kMax>(r);
+    case Binary::kSquaredDifference: return Combine<Binary::kSquaredDifference>(r);
   }
 }
 

@@ -382,6 +382,6 @@ TFS_UNROLL
 #define TFLITE_SMART_FLOAT_KERNELS(name)                                                                                      \
   namespace tflite_smart {                                                                                                    \
   const FloatKernels name = {Vec::kGemmRows, Gemm,         Depthwise,        Lanes,      WinogradInput,                       \
-                             WinogradFilter, WinogradOutput, MultiplyIds,    CombineRow, SumRows, Map<ExpOf>, Map<LogisticOf>,   \
+                             WinogradFilter, WinogradOutput, MultiplyIds,    CombineRow, SumRows, Softmax,    Map<LogisticOf>,   \
                              Map<SwishOf>, Map<HardSwishOf>, Dequantize, Coefficients,     MixGroups,  ScaleTransposed, ScaleRows};         \
   }

@@ -115,7 +115,7 @@ struct GroupTile {
 };
 
 // y[i] = clamp(a[i] op b[i]). y may be a or b.
-enum class Binary { kAdd, kSub, kMul, kMax };
+enum class Binary { kAdd, kSub, kMul, kMax, kSquaredDifference };
 
 struct BinaryRow {
   const float* a;
@@ -146,8 +146,10 @@ struct FloatKernels {
   // y[j] = scale * (x[j] + x[stride + j] + ...), of so many rows.
   void (*sum_rows)(const float* x, size_t rows, size_t stride, size_t columns, float scale, float* y);
 
-  // e^x with x cut at -87 and 87, 1 / (1 + e^-x), x / (1 + e^-x), and x * min(max(x + 3, 0), 6) / 6. y may be x.
-  void (*exp)(const float* x, size_t count, float* y);
+  // y[i] = e^(beta * (x[i] - the largest)) over the sum of all, exponents cut at -87. y may be x.
+  void (*softmax)(const float* x, size_t count, float beta, float* y);
+
+  // 1 / (1 + e^-x) with x cut at -87 and 87, x / (1 + e^-x), and x * min(max(x + 3, 0), 6) / 6. y may be x.
   void (*logistic)(const float* x, size_t count, float* y);
   void (*swish)(const float* x, size_t count, float* y);
   void (*hard_swish)(const float* x, size_t count, float* y);

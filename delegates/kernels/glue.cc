@@ -27,30 +27,6 @@ Status ForParts(Runtime* runtime, int64_t total, int64_t floats, int64_t step, c
   });
 }
 
-// All of a row by `combine`: 16 neighbours side by side, then those.
-template <typename Combine>
-float Reduce(const float* x, int64_t count, float start, const Combine& combine) {
-  constexpr int64_t kSide = 16;
-  float all[kSide];
-  std::fill_n(all, kSide, start);
-  int64_t i = 0;
-  for (; i + kSide <= count; i += kSide) {
-    for (int64_t j = 0; j < kSide; ++j) all[j] = combine(all[j], x[i + j]);
-  }
-  for (int64_t j = 0; i + j < count; ++j) all[j] = combine(all[j], x[i + j]);
-  float result = start;
-  for (const float part : all) result = combine(result, part);
-  return result;
-}
-
-float Sum(const float* x, int64_t count) {
-  return Reduce(x, count, 0.0f, [](float a, float b) { return a + b; });
-}
-
-float Max(const float* x, int64_t count) {
-  return Reduce(x, count, x[0], [](float a, float b) { return b > a ? b : a; });
-}
-
 // Drops axes of one element, and joins neighbours through which both inputs run on, so that the last axis becomes as long as can be.
 void Simplify(BinaryOperands* o) {
   int last = -1;
@@ -167,6 +143,18 @@ Status RunRsqrt(Runtime* runtime, const float* x, int64_t count, float* y) {
 
 namespace {
 
+// Of a row: 16 neighbours side by side, then those.
+float Sum(const float* x, int64_t count) {
+  constexpr int64_t kSide = 16;
+  float sums[kSide] = {};
+  const int64_t whole = count / kSide * kSide;
+  if (whole > 0) ActiveIsa().f32->sum_rows(x, static_cast<size_t>(whole / kSide), kSide, kSide, 1.0f, sums);
+  for (int64_t i = whole; i < count; ++i) sums[i - whole] += x[i];
+  float sum = 0.0f;
+  for (const float s : sums) sum += s;
+  return sum;
+}
+
 constexpr int64_t kMeanParts = 8;
 
 // Whether a mean is taken of the means of parts of the rows: so that every thread reads the rows that it has written. By the shape alone: threads
@@ -256,24 +244,10 @@ Status RunPool(Runtime* runtime, Pool pool, const ConvGeometry& g, Activation ac
   });
 }
 
-namespace {
-
-void SoftmaxRow(const float* x, size_t count, float beta, float* y) {
-  const FloatKernels& kernels = *ActiveIsa().f32;
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  const float max = Max(x, static_cast<int64_t>(count));
-  kernels.binary(Binary::kSub, {x, &max, true, count, -kInfinity, kInfinity, y});
-  if (beta != 1.0f) kernels.binary(Binary::kMul, {y, &beta, true, count, -kInfinity, kInfinity, y});
-  kernels.exp(y, count, y);
-  const float scale = 1.0f / Sum(y, static_cast<int64_t>(count));
-  kernels.binary(Binary::kMul, {y, &scale, true, count, -kInfinity, kInfinity, y});
-}
-
-}  // namespace
-
 Status RunSoftmax(Runtime* runtime, int64_t rows, int64_t count, float beta, const float* x, float* y) {
+  const auto softmax = ActiveIsa().f32->softmax;
   return ForParts(runtime, rows, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) SoftmaxRow(x + i * count, static_cast<size_t>(count), beta, y + i * count);
+    for (int64_t i = begin; i < end; ++i) softmax(x + i * count, static_cast<size_t>(count), beta, y + i * count);
   });
 }
 
