@@ -12,7 +12,7 @@ from tflite_smart import __version__
 from tflite_smart.converter import control_dependencies, slim
 from tflite_smart.converter.format import VERSION as FORMAT_VERSION
 from tflite_smart.converter.model_editor import Model
-from tflite_smart.converter.passes import FUSED, dequantize, expand, half_bias, reshape
+from tflite_smart.converter.passes import FUSED, bias, dequantize, expand, half_bias, reshape
 from tflite_smart.converter.passes.base import OP_PREFIX, Encoding
 from tflite_smart.converter.recipe import SmartConfig
 from tflite_smart.converter.selection import Weight, is_fused
@@ -39,6 +39,8 @@ def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], conf
     for subgraph in model.schema.subgraphs:
         reshape.apply(model, subgraph)
     runs_as = {weight.buffer: _rewrite_weight(model, weight, blob, encoding) for weight, blob, encoding in packed}
+    for subgraph in model.schema.subgraphs:
+        bias.apply(model, subgraph)
     if config.bias_bits == 16:
         half_bias.apply(model)
     control_dependencies.renumber(model, before)
