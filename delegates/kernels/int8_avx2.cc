@@ -33,28 +33,29 @@ inline Vec DotPair(Vec sum, Vec a, Vec b) { return Dot(sum, a, b); }
 
 inline __m256i LoadChannels(const int32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
 
+// In floats: see int8_avx512.cc.
 struct Requantizer {
-  __m256i even, odd, half, shift;
+  static constexpr float kMargin = 1.0f / 16384;
+  __m256 factor, nudge;
+  __m256 worst = _mm256_setzero_ps();  // largest distance from an integer
+
+  static bool Takes(const Int8Epilogue& e) { return e.in_floats; }
 
   void Load(const Int8Epilogue& e, int channel) {
-    even = LoadChannels(e.multiplier + channel);
-    odd = _mm256_srli_epi64(even, 32);
-    half = LoadChannels(e.half + channel);
-    shift = LoadChannels(e.right_shift + channel);
+    factor = _mm256_load_ps(e.factor + channel);
+    nudge = _mm256_load_ps(e.nudge + channel);
   }
 
-  // Bits 31..62 of the products: in the low half after a shift for even lanes, in the high half after doubling for odd ones.
-  Vec Run(Vec x) const {
-    const __m256i round = _mm256_set1_epi64x(int64_t{1} << 30);
-    const __m256i low = _mm256_add_epi64(_mm256_mul_epi32(x.v, even), round);
-    const __m256i high = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(x.v, 32), odd), round);
-    const __m256i y = _mm256_blend_epi32(_mm256_add_epi64(high, high), _mm256_srli_epi64(low, 31), 0x55);
-    return {_mm256_srav_epi32(_mm256_add_epi32(_mm256_add_epi32(y, half), _mm256_srai_epi32(y, 31)), shift)};
+  Vec Run(Vec sum) {
+    const __m256 sign = _mm256_set1_ps(-0.0f), away = _mm256_or_ps(_mm256_and_ps(_mm256_castsi256_ps(sum.v), sign), nudge);
+    const __m256 y = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum.v), factor, away);
+    const __m256 distance = _mm256_sub_ps(y, _mm256_round_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    worst = _mm256_max_ps(worst, _mm256_andnot_ps(sign, distance));
+    return {_mm256_cvtps_epi32(y)};
   }
 
-  bool doubts() const { return false; }
+  bool doubts() const { return _mm256_movemask_ps(_mm256_cmp_ps(worst, _mm256_set1_ps(0.5f - kMargin), _CMP_GT_OQ)) != 0; }
 };
-using Estimator = Requantizer;
 
 struct ByteWriter {
   __m256i zero_point;

@@ -48,34 +48,14 @@ inline Vec Add(Vec a, Vec b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline Vec Dot(Vec sum, Vec a, Vec b) { return {_mm512_dpbusd_epi32(sum.v, a.v, b.v)}; }
 inline Vec DotPair(Vec sum, Vec a, Vec b) { return {_mm512_dpwssd_epi32(sum.v, a.v, b.v)}; }
 
+// In floats. What is rounded errs by 3 * 2^-24 of itself, which is below kMargin up to 341, so only what comes as near as that to the middle of two
+// integers may be rounded wrong. Further out every result is beyond an int8, zero point and all.
 struct Requantizer {
-  __m512i even, odd, half, shift;
-
-  void Load(const Int8Epilogue& e, int channel) {
-    even = _mm512_load_si512(e.multiplier + channel);
-    odd = _mm512_srli_epi64(even, 32);
-    half = _mm512_load_si512(e.half + channel);
-    shift = _mm512_load_si512(e.right_shift + channel);
-  }
-
-  // Bits 31..62 of the products: in the low half after a shift for even lanes, in the high half after doubling for odd ones.
-  Vec Run(Vec x) const {
-    const __m512i round = _mm512_set1_epi64(int64_t{1} << 30);
-    const __m512i low = _mm512_add_epi64(_mm512_mul_epi32(x.v, even), round);
-    const __m512i high = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(x.v, 32), odd), round);
-    const __m512i y = _mm512_mask_mov_epi32(_mm512_add_epi64(high, high), 0x5555, _mm512_srli_epi64(low, 31));
-    return {_mm512_srav_epi32(_mm512_add_epi32(_mm512_add_epi32(y, half), _mm512_srai_epi32(y, 31)), shift)};
-  }
-
-  bool doubts() const { return false; }
-};
-
-// In floats, see Int8Epilogue::nudge: half the instructions. What is rounded errs by 3 * 2^-24 of itself, which is below kMargin up to 341, so only what comes
-// as near as that to the middle of two integers may be rounded wrong. Further out every result is beyond an int8, zero point and all.
-struct Estimator {
   static constexpr float kMargin = 1.0f / 16384;
   __m512 factor, nudge;
   __m512 worst = _mm512_setzero_ps();  // largest distance from an integer
+
+  static bool Takes(const Int8Epilogue& e) { return e.in_floats; }
 
   void Load(const Int8Epilogue& e, int channel) {
     factor = _mm512_load_ps(e.factor + channel);
@@ -108,6 +88,12 @@ struct ByteWriter {
     const __m256i mixed = _mm512_cvtsepi16_epi8(_mm512_adds_epi16(_mm512_packs_epi32(y[0].v, y[1].v), zero_point));
     const __m256i bytes = _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));  // packs works inside each 16 bytes
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_min_epi8(_mm256_max_epi8(bytes, min), max));
+  }
+
+  void Write(const Vec (&y)[Vec::kBlockVecs / 2], int8_t* to) const {
+    const __m256i words = _mm256_adds_epi16(_mm512_cvtsepi32_epi16(y[0].v), _mm512_castsi512_si256(zero_point));
+    const __m128i bytes = _mm256_cvtsepi16_epi8(words);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_min_epi8(_mm_max_epi8(bytes, _mm256_castsi256_si128(min)), _mm256_castsi256_si128(max)));
   }
 };
 

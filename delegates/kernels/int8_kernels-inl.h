@@ -12,12 +12,10 @@
 //   Vec Broadcast(const void* dword);                       a dword of A as Dot wants it
 //   void LoadDwords(const int8_t* ids, Vec (&b)[kBlockVecs]);   kGroup rows of ids, 32 apart, of a block of channels as dwords of B
 //   Vec Dot(Vec sum, Vec a, Vec b);                         sum + a . b over the dword of every lane
-//   struct Requantizer: void Load(const Int8Epilogue&, int channel); Vec Run(Vec x) const       fixed point, without the zero point, if
-//     epilogue.fast; kept in registers over many rows
-//     bool doubts() const: false
-//   struct Estimator: as Requantizer, but quicker and perhaps not exact; then it doubts(). Or an alias of Requantizer
+//   struct Requantizer: static bool Takes(const Int8Epilogue&); void Load(const Int8Epilogue&, int channel); Vec Run(Vec x), without the zero point, of an
+//     epilogue that it takes; bool doubts() const: some result may be wrong. Kept in registers over many rows
 //   struct ByteWriter: explicit ByteWriter(const Int8Epilogue&); void Write(const Vec (&y)[kBlockVecs], int8_t* to) const
-//     adds the zero point, narrows, clamps
+//     adds the zero point, narrows, clamps; with kHalfBlocks also half as many
 //   struct FloatWriter: void Load(const FloatEpilogue&, int channel); void SetRow(const Quantization&); void Write(Vec sum, float* to) const
 //     as FloatEpilogue says, kOffset included; products and sums are rounded one by one
 //   struct Pair: static Pair Load(const int8_t* a0, const int8_t* a1): a block of bytes of two k's
@@ -57,31 +55,39 @@ inline int32_t RequantizeAny(int32_t x, const Int8Epilogue& e, uint32_t channel)
   return static_cast<int32_t>((high + e.half[channel] - (high < 0 ? 1 : 0)) >> right);
 }
 
-__attribute__((noinline)) void StoreAny(const int32_t* sums, const Int8Epilogue& e, uint32_t first, int8_t* to) {
-  for (uint32_t s = 0; s < kBlock; ++s) {
+__attribute__((noinline)) void StoreAny(const int32_t* sums, uint32_t count, const Int8Epilogue& e, uint32_t first, int8_t* to) {
+  for (uint32_t s = 0; s < count; ++s) {
     int32_t y = RequantizeAny(sums[s], e, first + s) + e.zero_point;
     y = y < e.min ? e.min : y > e.max ? e.max : y;
     to[s] = static_cast<int8_t>(y);
   }
 }
 
-// With a Requantizer or an Estimator; false if that doubts. No call inside the loop, or its constants would have to leave the registers.
-template <class R>
+// Sums [rows][kVecs * kLanes]. False if the requantizer doubts. No call inside the loop, or its constants would have to leave the registers.
+template <int kVecs>
 inline bool FinishFast(const int32_t* sums, uint32_t rows, const Int8Epilogue& e, uint32_t first, int8_t* bytes, size_t stride) {
   const ByteWriter writer(e);
-  R requantizers[kBlockVecs];
+  Requantizer requantizers[kVecs];
 #pragma GCC unroll 16
-  for (int v = 0; v < kBlockVecs; ++v) requantizers[v].Load(e, first + v * kLanes);
-  for (uint32_t r = 0; r < rows; ++r, sums += kBlock, bytes += stride) {
-    Vec y[kBlockVecs];
+  for (int v = 0; v < kVecs; ++v) requantizers[v].Load(e, first + v * kLanes);
+  for (uint32_t r = 0; r < rows; ++r, sums += kVecs * kLanes, bytes += stride) {
+    Vec y[kVecs];
 #pragma GCC unroll 16
-    for (int v = 0; v < kBlockVecs; ++v) y[v] = requantizers[v].Run(Vec::Load(sums + v * kLanes));
+    for (int v = 0; v < kVecs; ++v) y[v] = requantizers[v].Run(Vec::Load(sums + v * kLanes));
     writer.Write(y, bytes);
   }
   bool doubts = false;
 #pragma GCC unroll 16
-  for (int v = 0; v < kBlockVecs; ++v) doubts |= requantizers[v].doubts();
+  for (int v = 0; v < kVecs; ++v) doubts |= requantizers[v].doubts();
   return !doubts;
+}
+
+// One after the other, where they could not be done at once.
+template <int kVecs>
+__attribute__((noinline)) void FinishSlowly(const int32_t* sums, uint32_t rows, const Int8Epilogue& e, uint32_t first, int8_t* bytes, size_t stride) {
+  for (uint32_t r = 0; r < rows; ++r, sums += kVecs * kLanes, bytes += stride) {
+    if (!Requantizer::Takes(e) || !FinishFast<kVecs>(sums, 1, e, first, bytes, stride)) StoreAny(sums, kVecs * kLanes, e, first, bytes);
+  }
 }
 
 struct Columns {
@@ -90,21 +96,19 @@ struct Columns {
   uint32_t first_column, end_column;
 };
 
-// Sums [rows][kBlock] of the channels from `first`. One copy for all tiles: the way through memory costs less than a copy of the epilogue for every
+// Sums [rows][kVecs * kLanes] of the channels from `first`. One copy for all tiles: the way through memory costs less than a copy of the epilogue for every
 // row of every tile, which would not stay in the instruction cache.
+template <int kVecs>
 __attribute__((noinline)) void FinishRows(const int32_t* sums, uint32_t rows, const Int8Epilogue& e, uint32_t first, const Columns& to) {
+  constexpr uint32_t kWidth = kVecs * kLanes;
   const uint32_t begin = to.first_column > first ? to.first_column : first;
-  const uint32_t end = to.end_column < first + kBlock ? to.end_column : first + kBlock;
-  const bool whole = end - begin == kBlock;
-  int8_t part[kMaxInt8Rows * kBlock];  // where only some columns are wanted
+  const uint32_t end = to.end_column < first + kWidth ? to.end_column : first + kWidth;
+  const bool whole = end - begin == kWidth;
+  int8_t part[kMaxInt8Rows * kWidth];  // where only some columns are wanted
   int8_t* const bytes = whole ? to.c + first : part;
-  const size_t stride = whole ? to.c_stride : kBlock;
-  if (e.fast) {
-    if (!FinishFast<Estimator>(sums, rows, e, first, bytes, stride)) FinishFast<Requantizer>(sums, rows, e, first, bytes, stride);
-  } else {
-    for (uint32_t r = 0; r < rows; ++r) StoreAny(sums + r * kBlock, e, first, bytes + r * stride);
-  }
-  for (uint32_t r = 0; r < rows && !whole; ++r) std::memcpy(to.c + r * to.c_stride + begin, part + r * kBlock + (begin - first), end - begin);
+  const size_t stride = whole ? to.c_stride : kWidth;
+  if (!Requantizer::Takes(e) || !FinishFast<kVecs>(sums, rows, e, first, bytes, stride)) FinishSlowly<kVecs>(sums, rows, e, first, bytes, stride);
+  for (uint32_t r = 0; r < rows && !whole; ++r) std::memcpy(to.c + r * to.c_stride + begin, part + r * kWidth + (begin - first), end - begin);
 }
 
 // The same for floats, kVecs vectors of sums a row.
@@ -134,16 +138,6 @@ __attribute__((noinline)) void FinishFloatRows(const int32_t* sums, const Int8Ge
     for (int v = 0; v < kVecs; ++v) writers[v].Write(Vec::Load(sums + v * kLanes), to + v * kLanes);
     if (!whole) std::memcpy(y + begin, part + (begin - first), (end - begin) * sizeof(float));
   }
-}
-
-// A part of a block, as FinishRows() wants a whole one.
-template <int kVecs>
-void FinishInt8Rows(const int32_t* sums, const Int8GemmTile& t, uint32_t first) {
-  const Columns to = {t.c, t.c_stride, t.first_column, t.end_column};
-  if (kVecs == kBlockVecs) return FinishRows(sums, t.rows, *t.epilogue, first, to);
-  int32_t wide[kMaxInt8Rows * kBlock] = {};
-  for (uint32_t r = 0; r < t.rows; ++r) std::memcpy(wide + r * kBlock, sums + r * kVecs * kLanes, kVecs * kLanes * sizeof(int32_t));
-  FinishRows(wide, t.rows, *t.epilogue, first, to);
 }
 
 // What the sums of one row of a tile begin with. Where nothing is computed in parts there are no partial sums, not even an address of theirs.
@@ -207,7 +201,7 @@ inline void GemmBlock(const Int8GemmTile& t, uint32_t first) {
     }
   }
   if (t.float_epilogue != nullptr) return FinishFloatRows<kVecs>(sums[0], t, first);
-  if (t.epilogue != nullptr) return FinishInt8Rows<kVecs>(sums[0], t, first);
+  if (t.epilogue != nullptr) return FinishRows<kVecs>(sums[0], t.rows, *t.epilogue, first, {t.c, t.c_stride, t.first_column, t.end_column});
   for (uint32_t r = 0; r < t.rows; ++r) std::memcpy(t.partial + r * kPanel + first, sums[r], sizeof(sums[r]));
 }
 
@@ -369,7 +363,7 @@ inline void LanesOf(const Int8LaneTile& t, uint32_t position, uint32_t first) {
     for (int v = 0; v < kBlockVecs; ++v) sum[p][v].Store(sums[p] + v * kLanes);
   }
   if (t.epilogue != nullptr) {
-    return FinishRows(sums[0], kPositions, *t.epilogue, first, {t.c + position * t.c_stride, t.c_stride, 0, t.columns});
+    return FinishRows<kBlockVecs>(sums[0], kPositions, *t.epilogue, first, {t.c + position * t.c_stride, t.c_stride, 0, t.columns});
   }
   for (int p = 0; p < kPositions; ++p) std::memcpy(t.partial + (position + p) * kPanel + first, sums[p], sizeof(sums[p]));
 }

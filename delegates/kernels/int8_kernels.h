@@ -30,24 +30,26 @@ constexpr uint32_t kMaxInt8Group = 4;
 // Bytes of a packed panel per dword of A.
 constexpr uint32_t kInt8GroupBytes = 128;
 
-// How a sum becomes an int8, by channel. TFLite's two ways, see requantize.h.
+// How a sum becomes an int8, by channel. TFLite's two ways, see requantize.h, which kernels may take in floats where they see that it comes to the same.
 struct alignas(64) Int8Epilogue {
-  int32_t bias[32];        // where the sums start
-  int32_t multiplier[32];  // fixed point
-  int32_t half[32];        // 1 << (right_shift - 1), 0 for no shift
-  int32_t right_shift[32];
-  int32_t left_shift[32];
+  int32_t bias[32];          // where the sums start
   union {
-    double scale[32];      // real
-    struct {               // fixed point, in floats
-      float factor[32];    // multiplier / 2^(31 + right_shift)
-      float nudge[32];     // 2^-(right_shift + 1): rounding |sum * factor| + nudge once makes, but for a 2^(right_shift + 31)th, what rounding twice does
+    double scale[32];        // real
+    struct {                 // fixed point
+      int32_t multiplier[32];
+      int32_t half[32];      // 1 << (right_shift - 1), 0 for no shift
     };
   };
-  bool real;               // `scale` instead of the fixed point
-  bool fast;               // fixed point with right_shift >= 1, left_shift = 0 and |sum| < 2^30 for all channels
+  int32_t right_shift[32];
+  int32_t left_shift[32];
+  float factor[32];          // of the sum: `scale`, or multiplier * 2^(left_shift - right_shift - 31)
+  float nudge[32];           // 2^-(right_shift + 1), or 0 where there is no shift: rounding |sum * factor| + nudge once makes what rounding twice does, but for a
+                             // difference of 2^-(right_shift + 31)
+  bool real;                 // `scale` instead of the fixed point
+  bool fast;                 // fixed point with right_shift >= 1, left_shift = 0 and |sum| < 2^30 for all channels
+  bool in_floats;            // |sum * factor| < 2^30 for all channels, and nothing wraps
   int32_t zero_point;
-  int32_t min;             // of the result, zero point included; -128..127
+  int32_t min;               // of the result, zero point included; -128..127
   int32_t max;
 };
 

@@ -35,6 +35,8 @@ inline Vec DotPair(Vec sum, Vec a, Vec b) {
 struct Requantizer {
   int32x4_t multiplier, shift;
 
+  static bool Takes(const Int8Epilogue& e) { return e.fast; }
+
   void Load(const Int8Epilogue& e, int channel) {
     multiplier = vld1q_s32(e.multiplier + channel);
     shift = vnegq_s32(vld1q_s32(e.right_shift + channel));
@@ -48,7 +50,6 @@ struct Requantizer {
 
   bool doubts() const { return false; }
 };
-using Estimator = Requantizer;
 
 struct ByteWriter {
   int16x8_t zero_point;

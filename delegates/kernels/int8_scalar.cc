@@ -39,6 +39,8 @@ inline Vec DotPair(Vec sum, Vec a, Vec b) { return Dot(sum, a, b); }
 struct Requantizer {
   const int32_t *multiplier, *half, *shift;
 
+  static bool Takes(const Int8Epilogue& e) { return e.fast; }
+
   void Load(const Int8Epilogue& e, int channel) {
     multiplier = e.multiplier + channel;
     half = e.half + channel;
@@ -55,7 +57,6 @@ struct Requantizer {
 
   bool doubts() const { return false; }
 };
-using Estimator = Requantizer;
 
 struct ByteWriter {
   int32_t zero_point, min, max;

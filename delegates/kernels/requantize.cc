@@ -41,29 +41,49 @@ int64_t LargestSum(const int32_t* bias, uint32_t width, uint32_t channel_element
   return largest + static_cast<int64_t>(channel_elements) * 128 * 255;
 }
 
-void SetEpilogue(const Requantization& requantization, uint32_t first_channel, uint32_t width, int64_t largest_sum,
-                 Int8Epilogue* e) {
-  e->real = requantization.scales != nullptr;
-  e->fast = !e->real && largest_sum < int64_t{1} << 30;
-  e->zero_point = requantization.zero_point;
-  e->min = requantization.min;
-  e->max = requantization.max;
+namespace {
+
+// Beyond, a float might not become an int32.
+constexpr int64_t kLimit = int64_t{1} << 30;
+
+void SetReal(const double* scales, uint32_t width, int64_t largest_sum, Int8Epilogue* e) {
+  double largest = 0;
   for (uint32_t j = 0; j < kLanes; ++j) {
-    const bool used = j < width;
-    const uint32_t channel = first_channel + j;
-    const FixedPoint f = used && !e->real ? requantization.fixed_point[channel] : kNothing;
+    e->scale[j] = j < width ? scales[j] : 0.0;
+    largest = std::max(largest, e->scale[j]);
+    e->factor[j] = static_cast<float>(e->scale[j]);
+    e->nudge[j] = 0.0f;
+  }
+  e->fast = false;
+  e->in_floats = largest * static_cast<double>(largest_sum) < static_cast<double>(kLimit);
+}
+
+void SetFixed(const FixedPoint* fixed_point, uint32_t width, int64_t largest_sum, Int8Epilogue* e) {
+  int32_t largest = -31;
+  for (uint32_t j = 0; j < kLanes; ++j) {
+    const FixedPoint f = j < width ? fixed_point[j] : kNothing;
+    largest = std::max(largest, f.shift);
     e->multiplier[j] = f.multiplier;
     e->left_shift[j] = std::max(f.shift, 0);
     e->right_shift[j] = std::max(-f.shift, 0);
     e->half[j] = f.shift < 0 ? int32_t{1} << (-f.shift - 1) : 0;
-    if (e->real) {
-      e->scale[j] = used ? requantization.scales[channel] : 0.0;
-    } else {
-      e->factor[j] = static_cast<float>(f.multiplier) * PowerOfTwo(f.shift - 31);
-      e->nudge[j] = PowerOfTwo(f.shift - 1);
-    }
-    e->fast = e->fast && f.shift < 0;
+    e->factor[j] = static_cast<float>(f.multiplier) * PowerOfTwo(f.shift - 31);
+    e->nudge[j] = f.shift < 0 ? PowerOfTwo(f.shift - 1) : 0.0f;
   }
+  e->fast = largest < 0 && largest_sum < kLimit;
+  e->in_floats = largest_sum < kLimit >> std::max(largest, 0);
+}
+
+}  // namespace
+
+void SetEpilogue(const Requantization& requantization, uint32_t first_channel, uint32_t width, int64_t largest_sum,
+                 Int8Epilogue* e) {
+  e->real = requantization.scales != nullptr;
+  e->zero_point = requantization.zero_point;
+  e->min = requantization.min;
+  e->max = requantization.max;
+  if (e->real) return SetReal(requantization.scales + first_channel, width, largest_sum, e);
+  SetFixed(requantization.fixed_point + first_channel, width, largest_sum, e);
 }
 
 }  // namespace tflite_smart
