@@ -7,7 +7,7 @@ from tflite_smart.converter import check, layer_statistics
 from tflite_smart.converter.allocate import LayerFacts, Skip, allocate
 from tflite_smart.converter.compress import TensorSettings, compress_tensor
 from tflite_smart.converter.errors import UnpackableWeightError
-from tflite_smart.converter.format import Quantized
+from tflite_smart.converter.format import HEADER_BYTES, READABLE_BYTES, Quantized
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.passes import FUSED
 from tflite_smart.converter.recipe import SmartConfig
@@ -17,7 +17,6 @@ from tflite_smart.converter.selection import LeftAlone, Weight, find_weights
 _FUSED_BYTES, _EXPAND_BYTES = 128, 512
 # A bias in front of which an Expand runs keeps the delegate from computing the operators before and behind it in one piece.
 _ELEMENTWISE_BYTES, _ELEMENTWISE = 8192, ("ADD", "SUB", "MUL", "DIV")
-_FRAME_BYTES = 88  # of a packed weight without ids and scales
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +78,7 @@ def encode(planned: Planned, rounded: Quantized | None = None) -> Encoded:
 def counted_bytes(weight: Weight, blob_bytes: int) -> int:
     """What packing a weight puts into the file, which must be less than what is there. A float weight counts as if its ids took 8 bits each: whether it is packed must not depend on its
     error, or what is measured of it with one error would say nothing of another."""
-    least = 0 if weight.info.dtype == "int8" else _FRAME_BYTES + weight.info.num_elements + weight.info.shape[weight.info.axis]
+    least = 0 if weight.info.dtype == "int8" else HEADER_BYTES + weight.info.num_elements + max(READABLE_BYTES, weight.info.shape[weight.info.axis])
     name = weight.info.op_type
     return max(blob_bytes, least) + len(weight.sites) * (_FUSED_BYTES if name in FUSED else _ELEMENTWISE_BYTES if name in _ELEMENTWISE else _EXPAND_BYTES)
 

@@ -17,14 +17,14 @@ from tflite_smart.converter.errors import PackedWeightError, require
 
 MAGIC = b"TFSW"
 VERSION = 0
-HEADER_BYTES = 40
-PADDING_BYTES = 40
+HEADER_BYTES = 36
+READABLE_BYTES = 40  # that at least follow the payload
 PANEL = 32
 CODEBOOK_SIZE = 256
 MAX_ELEMENTS = (1 << 31) - 1
 VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3, "dependent": 4, "smartdeal": 5}
 
-_HEADER = struct.Struct("<4sBBBBbBBBIIIIIII")
+_HEADER = struct.Struct("<4sBBBBbBBBIIIIII")
 assert _HEADER.size == HEADER_BYTES
 _GROUPING = struct.Struct("<III")
 MAX_SCALE_EXPONENT = 239
@@ -97,44 +97,40 @@ class PackedWeight:
 
     def to_bytes(self) -> bytes:
         """The packed weight as it stands in the file."""
-        sections = b""
-        if self.codebook is not None:
-            sections += self.codebook.astype("<f4").tobytes()
-        if self.parameters.frequencies:
-            sections += bytes(self.parameters.frequencies)
+        ends = np.cumsum([len(tile) for tile in self.tiles])
+        if ends[-1] >= 1 << 32:
+            raise PackedWeightError(f"packed weight: payload must be under 4 GiB. Received: {ends[-1]} bytes. Split the tensor.")
+        front = b""
         if self.basis is not None:
-            sections += _GROUPING.pack(self.basis.group_size, self.basis.group_stride, self.basis.slice_groups)
+            front = _GROUPING.pack(self.basis.group_size, self.basis.group_stride, self.basis.slice_groups) + self.basis.values.astype(np.int8).tobytes()
+        payload = b"".join([front, *self.tiles])
+        sections = b"" if self.codebook is None else self.codebook.astype("<f4").tobytes()
+        sections += bytes(self.parameters.frequencies)
         scale_exponent, scale_codes = scales_in_bytes(self.scales)
         if scale_exponent:
             sections += scale_codes.tobytes() + bytes(-len(scale_codes) % 4)
         elif self.scales is not None:
             sections += self.scales.astype("<f4").tobytes()
-        ends = np.cumsum([0] + [len(tile) for tile in self.tiles])
-        if ends[-1] >= 1 << 32:
-            raise PackedWeightError(f"packed weight: payload must be under 4 GiB. Received: {ends[-1]} bytes. Split the tensor.")
-        sections += ends.astype("<u4").tobytes()
-        if self.basis is not None:
-            sections += self.basis.values.astype(np.int8).tobytes()
-        payload = b"".join(self.tiles)
-        header = self._header(scale_exponent, len(payload), zlib.crc32(payload))
-        header += struct.pack("<I", zlib.crc32(sections, zlib.crc32(header)))
-        return b"".join([header, sections, payload, bytes(PADDING_BYTES)])
+        sections += ends[:-1].astype("<u4").tobytes()
+        rest = b"".join([payload, bytes(-len(payload) % 4), sections, bytes(max(0, READABLE_BYTES - len(sections)))])
+        header = self._header(scale_exponent, int(ends[-1]))
+        return b"".join([header, struct.pack("<I", zlib.crc32(rest, zlib.crc32(header))), rest])
 
-    def _header(self, scale_exponent: int, payload_bytes: int, payload_crc: int) -> bytes:
+    def _header(self, scale_exponent: int, payload_bytes: int) -> bytes:
         p = self.parameters
         packed = _HEADER.pack(
             MAGIC, VERSION, CODECS[self.codec].number, VALUE_KINDS[self.value_kind], p.raw_bits, p.base, p.num_symbols, p.has_escape, scale_exponent,
-            self.num_channels, self.channel_elements, self.inner_elements, self.panels_per_tile, payload_bytes, payload_crc, 0,
+            self.num_channels, self.channel_elements, self.inner_elements, self.panels_per_tile, payload_bytes, 0,
         )  # fmt: skip
         return packed[:-4]
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "PackedWeight":
         """Parses and checks everything that FORMAT.md, 5 asks for, rule by rule in its order. Raises PackedWeightError."""
-        smallest = HEADER_BYTES + PADDING_BYTES
+        smallest = HEADER_BYTES + READABLE_BYTES
         require("size", len(data) >= smallest, len(data), f"at least {smallest} bytes")
         (magic, version, codec, kind, raw_bits, base, num_symbols, has_escape, scale_exponent,
-         channels, elements, inner, panels, payload_bytes, payload_crc, header_crc) = _HEADER.unpack(data[:HEADER_BYTES])  # fmt: skip
+         channels, elements, inner, panels, payload_bytes, crc) = _HEADER.unpack(data[:HEADER_BYTES])  # fmt: skip
         names = {number: name for name, number in VALUE_KINDS.items()}
         require("magic", magic == MAGIC, magic, MAGIC)
         require("version", version == VERSION, version, VERSION)
@@ -151,40 +147,40 @@ class PackedWeight:
         require("inner_elements", inner >= 1 and elements % inner == 0, inner, f"a divisor of {elements}")
         require("panels_per_tile", 1 <= panels <= most_panels, panels, f"1..{most_panels}")
 
-        codebook_size = CODEBOOK_SIZE if names[kind] == "codebook" else 0
-        sizes = [4 * codebook_size, 16 if name == "rans" else 0, 0, _scale_bytes(names[kind], scale_exponent, channels), 4 * (tile_count(channels, panels) + 1), 0]
+        num_tiles, front, basis = tile_count(channels, panels), HEADER_BYTES, None
         if names[kind] == "smartdeal":
-            grouping = _read_grouping(data[HEADER_BYTES + sizes[1] :], elements)
+            grouping = _read_grouping(data[HEADER_BYTES:], elements)
             basis_shape = (smartdeal.num_slices(elements, grouping[0], grouping[2]), grouping[0], grouping[0], channels)
-            sizes[2], sizes[5] = _GROUPING.size, math.prod(basis_shape)
-        payload_start = HEADER_BYTES + sum(sizes)
-        expected = payload_start + payload_bytes + PADDING_BYTES
+            front += _GROUPING.size + math.prod(basis_shape)
+        codebook_size = CODEBOOK_SIZE if names[kind] == "codebook" else 0
+        sizes = [4 * codebook_size, 16 if name == "rans" else 0, _scale_bytes(names[kind], scale_exponent, channels), 4 * (num_tiles - 1)]
+        payload_end = front + payload_bytes
+        starts = -(-payload_end // 4) * 4 + np.cumsum([0] + sizes)
+        expected = int(max(starts[-1], starts[0] + READABLE_BYTES))
         require("size", len(data) == expected, len(data), f"{expected} bytes as the header implies")
-        checked = zlib.crc32(data[HEADER_BYTES:payload_start], zlib.crc32(data[: HEADER_BYTES - 4]))
-        require("header_crc", checked == header_crc, header_crc, checked)
-        starts = HEADER_BYTES + np.cumsum([0] + sizes)
+        checked = zlib.crc32(data[HEADER_BYTES:], zlib.crc32(data[: HEADER_BYTES - 4]))
+        require("crc", checked == crc, crc, checked)
         frequencies = tuple(data[starts[1] : starts[2]])
         require("frequencies", not any(frequencies[num_symbols:]), frequencies, "0 at and above num_symbols")
         require("frequencies", sum(frequencies) == 256 or not frequencies, frequencies, "16 numbers of the sum 256")
         codebook = np.frombuffer(data, "<f4", codebook_size, starts[0]) if codebook_size else None
         if scale_exponent:
-            scales = _from_bytes(scale_exponent, np.frombuffer(data, np.uint8, channels, starts[3]))
+            scales = _from_bytes(scale_exponent, np.frombuffer(data, np.uint8, channels, starts[2]))
         else:
-            scales = np.frombuffer(data, "<f4", channels, starts[3]) if sizes[3] else None
+            scales = np.frombuffer(data, "<f4", channels, starts[2]) if sizes[2] else None
         for rule, values in (("codebook", codebook), ("scales", scales)):
             require(rule, values is None or np.isfinite(values).all(), "inf or nan", "finite")
 
-        index = np.frombuffer(data, "<u4", sizes[4] // 4, starts[4]).astype(np.int64)
-        require("tile_index", index[0] == 0 and index[-1] == payload_bytes and np.all(np.diff(index) >= 0), index.tolist()[:4], "ascending from 0 to payload_bytes")
-        payload = data[payload_start : payload_start + payload_bytes]
-        tiles = [payload[a:b] for a, b in zip(index[:-1], index[1:])]
+        ends = np.array([0, *np.frombuffer(data, "<u4", num_tiles - 1, starts[3]), payload_bytes], np.int64)
+        require("tile_ends", np.all(np.diff(ends) >= 0), ends.tolist()[:4], "ascending, to payload_bytes")
+        tiles = [data[front + a : front + b] for a, b in zip(ends[:-1], ends[1:])]
         parameters = CodecParameters(raw_bits, base, num_symbols, bool(has_escape), frequencies)
-        basis = smartdeal.Basis(*grouping, np.frombuffer(data, np.int8, sizes[5], starts[5]).reshape(basis_shape)) if sizes[5] else None
+        if names[kind] == "smartdeal":
+            basis = smartdeal.Basis(*grouping, np.frombuffer(data, np.int8, math.prod(basis_shape), HEADER_BYTES + _GROUPING.size).reshape(basis_shape))
         packed = cls(name, names[kind], parameters, channels, elements, inner, panels, scales, codebook, tiles, basis)
         for tile in range(packed.num_tiles):
             CODECS[name].check_bytes(len(tiles[tile]), packed.tile_ids(tile), parameters)
-        require("padding", not any(data[-PADDING_BYTES:]), "other bytes", f"{PADDING_BYTES} zero bytes")
-        require("payload_crc", zlib.crc32(payload) == payload_crc, payload_crc, zlib.crc32(payload))
+        require("padding", not any(data[payload_end : starts[0]]) and not any(data[starts[-1] :]), "other bytes", "bytes of 0")
         return packed
 
     def tile_ids(self, tile: int) -> int:
@@ -281,7 +277,6 @@ def _check_parameters(codec: str, p: CodecParameters) -> None:
 
 def _read_grouping(data: bytes, elements: int) -> tuple[int, int, int]:
     """`group_size`, `group_stride` and `slice_groups` at the start of `data`, checked."""
-    require("size", len(data) >= _GROUPING.size, "too few bytes", f"at least {_GROUPING.size} bytes of grouping")
     size, stride, slice_groups = _GROUPING.unpack(data[: _GROUPING.size])
     require("group_size", 1 <= size <= smartdeal.MAX_GROUP, size, f"1..{smartdeal.MAX_GROUP}")
     require("group_stride", stride == 1 or stride > 1 and elements % (size * stride) == 0, stride, f"1, or such that group_size * group_stride divides {elements}")

@@ -99,7 +99,7 @@ constexpr uint32_t kTiles = kMaxSideBySide;
 // The workload as a weight of equal tiles: one channel panel each.
 struct EqualTiles {
   std::vector<uint8_t> bytes;
-  uint32_t index[kTiles + 1] = {};
+  uint32_t ends[kTiles] = {};
   PackedWeight weight = {};
   size_t tile_ids;
 
@@ -108,17 +108,18 @@ struct EqualTiles {
     uint64_t size = 0;
     const Status status = EncodeTile(w.settings, w.ids.data(), tile_ids, tile.data(), &size);
     if (!status.ok()) std::printf("%s\n", status.message), std::exit(1);
-    bytes.resize(kHeaderBytes + kTiles * size + kPaddingBytes);
+    bytes.resize(kHeaderBytes + kTiles * size + kReadableBytes);
     for (uint32_t t = 0; t < kTiles; ++t) {
       std::memcpy(bytes.data() + kHeaderBytes + t * size, tile.data(), size);
-      index[t + 1] = static_cast<uint32_t>((t + 1) * size);
+      ends[t] = static_cast<uint32_t>((t + 1) * size);
     }
     weight.codec = w.settings.codec;
     weight.num_channels = kTiles * kLanes;
     weight.channel_elements = static_cast<uint32_t>(tile_ids / kLanes);
     weight.panels_per_tile = 1;
     weight.num_panels = weight.num_tiles = kTiles;
-    weight.tile_index = index;
+    weight.tile_ends = ends;
+    weight.payload_bytes = ends[kTiles - 1];
     weight.payload = bytes.data() + kHeaderBytes;
     weight.coding.raw_bits = w.settings.raw_bits;
     weight.coding.base = w.settings.base;
@@ -127,7 +128,7 @@ struct EqualTiles {
     weight.coding.escape = static_cast<uint8_t>(rans ? w.settings.num_symbols - 1 : (1 << w.settings.raw_bits) - 1);
     if (rans) weight.coding.tables = BuildAliasTables(w.settings.frequency);
   }
-  double bits() const { return 8.0 * index[1] / tile_ids; }
+  double bits() const { return 8.0 * ends[0] / tile_ids; }
 };
 
 void Report(const Workload& w) {

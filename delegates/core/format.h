@@ -14,8 +14,8 @@ static_assert(sizeof(void*) >= 4, "");
 
 constexpr uint8_t kVersion = 0;
 constexpr uint32_t kLanes = 32;         // lanes of a row, channels of a panel
-constexpr uint32_t kHeaderBytes = 40;
-constexpr uint32_t kPaddingBytes = 40;  // zero bytes behind the payload: readable, never used
+constexpr uint32_t kHeaderBytes = 36;
+constexpr uint32_t kReadableBytes = 40;  // that at least follow the payload, whatever they are
 constexpr uint32_t kCodebookSize = 256;
 constexpr uint32_t kSymbols = 16;       // of rANS; also the number of alias buckets
 constexpr uint32_t kSlots = 256;        // of rANS: the sum of the frequencies
@@ -40,7 +40,7 @@ enum class ValueKind : uint8_t { kInteger = 0, kUniform = 1, kMidrise = 2, kCode
 namespace field {
 constexpr size_t kMagic = 0, kVersion = 4, kCodec = 5, kValueKind = 6, kRawBits = 7, kBase = 8, kNumSymbols = 9,
                  kHasEscape = 10, kScaleExponent = 11, kNumChannels = 12, kChannelElements = 16, kInnerElements = 20,
-                 kPanelsPerTile = 24, kPayloadBytes = 28, kPayloadCrc = 32, kHeaderCrc = 36;
+                 kPanelsPerTile = 24, kPayloadBytes = 28, kCrc = 32;
 }  // namespace field
 
 }  // namespace tflite_smart

@@ -18,17 +18,16 @@ Status KeptIds::Keep(PackedWeight* weight) {
   kept.panels_per_tile = 1;  // without a decoder to start, every panel can be a tile
   kept.num_tiles = kept.num_panels;
   kept.payload_bytes = static_cast<uint32_t>(weight->num_elements());
-  ids_.reset(new (std::nothrow) int8_t[kept.payload_bytes + kPaddingBytes]());
-  tile_index_.reset(new (std::nothrow) uint32_t[kept.num_tiles + 1]);
-  if (ids_ == nullptr || tile_index_ == nullptr) {
+  ids_.reset(new (std::nothrow) int8_t[kept.payload_bytes + kReadableBytes]());
+  tile_ends_.reset(new (std::nothrow) uint32_t[kept.num_tiles]);
+  if (ids_ == nullptr || tile_ends_ == nullptr) {
     return MakeError(Code::kOutOfMemory, "cache: %u bytes must be free. Received: none. Set the delegate's option cache_bytes to 0.",
                      kept.payload_bytes);
   }
   TFS_RETURN_IF_ERROR(Decode(*weight));
   if (kept.value_kind == ValueKind::kDependent) kept.value_kind = ValueKind::kUniform;
-  tile_index_[0] = 0;
-  for (uint32_t tile = 0; tile < kept.num_tiles; ++tile) tile_index_[tile + 1] = tile_index_[tile] + static_cast<uint32_t>(kept.tile_ids(tile));
-  kept.tile_index = tile_index_.get();
+  for (uint32_t tile = 0, end = 0; tile < kept.num_tiles; ++tile) tile_ends_[tile] = end += static_cast<uint32_t>(kept.tile_ids(tile));
+  kept.tile_ends = tile_ends_.get();
   kept.payload = reinterpret_cast<const uint8_t*>(ids_.get());
   *weight = kept;
   return Status();

@@ -21,7 +21,7 @@ class KeptIds {
   Status Decode(const PackedWeight& weight);
 
   std::unique_ptr<int8_t[]> ids_;
-  std::unique_ptr<uint32_t[]> tile_index_;
+  std::unique_ptr<uint32_t[]> tile_ends_;
 };
 
 }  // namespace tflite_smart

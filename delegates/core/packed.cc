@@ -116,18 +116,16 @@ Status ReadGrouping(const uint8_t* p, PackedWeight* w, uint64_t* num_slices) {
   return Status();
 }
 
-Status CheckTileIndex(const PackedWeight& w) {
-  if (w.tile_index[0] != 0) return RuleError("tile_index", "0 for the first tile", w.tile_index[0]);
-  if (w.tile_index[w.num_tiles] != w.payload_bytes) return RuleError("tile_index", "payload_bytes at its end", w.tile_index[w.num_tiles]);
-  for (uint32_t t = 0; t < w.num_tiles; ++t) {
-    if (w.tile_index[t + 1] < w.tile_index[t]) return RuleError("tile_index", "ascending", w.tile_index[t + 1]);
+Status CheckTileEnds(const PackedWeight& w) {
+  for (uint32_t t = 1; t < w.num_tiles; ++t) {
+    if (w.tile_end_offset(t) < w.tile_end_offset(t - 1)) return RuleError("tile_ends", "ascending, to payload_bytes", w.tile_end_offset(t - 1));
   }
   return Status();
 }
 
 Status CheckTileBytes(const PackedWeight& w) {
   for (uint32_t t = 0; t < w.num_tiles; ++t) {
-    const uint64_t bytes = w.tile_index[t + 1] - w.tile_index[t];
+    const uint64_t bytes = static_cast<uint64_t>(w.tile_end(t) - w.tile_begin(t));
     const uint64_t fixed = FixedTileBytes(w.codec, w.coding.raw_bits, w.tile_ids(t));
     if (w.codec == Codec::kRaw ? bytes != fixed : bytes < fixed) {
       return MakeError(Code::kCorrupt, "packed weight: tile_bytes must be %s %lld. Received: tile_bytes=%lld in tile %u. %s",
@@ -137,10 +135,19 @@ Status CheckTileBytes(const PackedWeight& w) {
   return Status();
 }
 
-Status CheckCrc(const char* name, uint32_t stored, uint32_t computed) {
+// Of all bytes but its own.
+Status CheckCrc(const uint8_t* data, size_t size) {
+  const uint32_t stored = Load32(data + field::kCrc);
+  const uint32_t computed = Crc32(Crc32(0, data, field::kCrc), data + kHeaderBytes, size - kHeaderBytes);
   if (stored == computed) return Status();
-  return MakeError(Code::kCorrupt, "packed weight: %s must be 0x%08x, the CRC-32 of its bytes. Received: %s=0x%08x. %s", name,
-                   computed, name, stored, kMend);
+  return MakeError(Code::kCorrupt, "packed weight: crc must be 0x%08x, the CRC-32 of its bytes. Received: crc=0x%08x. %s", computed, stored, kMend);
+}
+
+Status CheckZero(const uint8_t* begin, const uint8_t* end) {
+  for (const uint8_t* p = begin; p < end; ++p) {
+    if (*p != 0) return RuleError("padding", "bytes of 0", *p);
+  }
+  return Status();
 }
 
 }  // namespace
@@ -158,7 +165,7 @@ uint64_t FixedTileBytes(Codec codec, uint8_t raw_bits, uint64_t ids) {
 
 Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   if (data == nullptr) return MakeError(Code::kInvalidArgument, "packed weight: data must not be null.");
-  if (size < kHeaderBytes + kPaddingBytes) return RuleError("size", "at least 80 bytes", Signed(size));
+  if (size < kHeaderBytes + kReadableBytes) return RuleError("size", "at least 76 bytes", Signed(size));
   if (reinterpret_cast<uintptr_t>(data) % alignof(float) != 0) {
     return MakeError(Code::kInvalidArgument, "packed weight: data must be 4-byte aligned. Received: data=%p. Copy it to an aligned buffer.",
                      static_cast<const void*>(data));
@@ -183,35 +190,34 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   const uint64_t frequency_bytes = w.codec == Codec::kRans ? kSymbols : 0;
   w.scale_exponent = data[field::kScaleExponent];
   const uint64_t scale_bytes = w.value_kind == ValueKind::kInteger ? 0 : w.scale_exponent ? (w.num_channels + 3ull) / 4 * 4 : 4ull * w.num_channels;
-  uint64_t before_payload = kHeaderBytes + codebook_bytes + frequency_bytes + scale_bytes + 4ull * (w.num_tiles + 1ull);
+  const uint64_t sections = codebook_bytes + frequency_bytes + scale_bytes + 4ull * (w.num_tiles - 1ull);
+  const uint64_t padding_bytes = sections < kReadableBytes ? kReadableBytes - sections : 0;
+  uint64_t before_payload = kHeaderBytes;
   w.basis = Basis();
   w.plain = PlainValues();
   w.piece_step = kLanes;
   if (w.value_kind == ValueKind::kSmartdeal) {
-    const uint64_t grouping_at = kHeaderBytes + frequency_bytes;
-    if (size < grouping_at + kGroupingBytes) return RuleError("size", "enough for the grouping", static_cast<long long>(size));
     uint64_t num_slices;
-    TFS_RETURN_IF_ERROR(ReadGrouping(data + grouping_at, &w, &num_slices));
-    before_payload += kGroupingBytes + num_slices * w.basis.group_size * w.basis.group_size * w.num_channels;
+    TFS_RETURN_IF_ERROR(ReadGrouping(data + kHeaderBytes, &w, &num_slices));
+    before_payload += kGroupingBytes;
+    w.basis.values = reinterpret_cast<const int8_t*>(data + before_payload);
+    before_payload += num_slices * w.basis.group_size * w.basis.group_size * w.num_channels;
   }
-  const uint64_t expected = before_payload + w.payload_bytes + kPaddingBytes;
+  const uint64_t payload_end = before_payload + w.payload_bytes, sections_at = (payload_end + 3) / 4 * 4;
+  const uint64_t expected = sections_at + sections + padding_bytes;
   if (size != expected) {
     return MakeError(Code::kCorrupt, "packed weight: size must be %lld bytes, as its header implies. Received: size=%lld. %s",
                      Signed(expected), Signed(size), kMend);
   }
-  const uint8_t* p = data + kHeaderBytes;
+  TFS_RETURN_IF_ERROR(CheckCrc(data, size));
+  w.payload = data + before_payload;
+  const uint8_t* p = data + sections_at;
   w.codebook = codebook_bytes ? reinterpret_cast<const float*>(p) : nullptr;
   const uint8_t* frequency = p + codebook_bytes;
-  p = frequency + frequency_bytes + (w.value_kind == ValueKind::kSmartdeal ? kGroupingBytes : 0);
+  p = frequency + frequency_bytes;
   w.scales = scale_bytes && w.scale_exponent == 0 ? reinterpret_cast<const float*>(p) : nullptr;
   w.scale_codes = w.scale_exponent != 0 ? p : nullptr;
-  w.tile_index = reinterpret_cast<const uint32_t*>(p + scale_bytes);
-  if (w.value_kind == ValueKind::kSmartdeal) w.basis.values = reinterpret_cast<const int8_t*>(w.tile_index + w.num_tiles + 1);
-  w.payload = data + before_payload;
-
-  uint32_t crc = Crc32(0, data, field::kHeaderCrc);
-  crc = Crc32(crc, data + kHeaderBytes, static_cast<size_t>(before_payload - kHeaderBytes));
-  TFS_RETURN_IF_ERROR(CheckCrc("header_crc", Load32(data + field::kHeaderCrc), crc));
+  w.tile_ends = reinterpret_cast<const uint32_t*>(p + scale_bytes);
 
   const uint8_t raw_bits = data[field::kRawBits], num_symbols = data[field::kNumSymbols];
   w.num_symbols = num_symbols;
@@ -226,13 +232,10 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   }
   if (w.codebook != nullptr) TFS_RETURN_IF_ERROR(CheckFinite("codebook", w.codebook, kCodebookSize));
   if (w.scales != nullptr) TFS_RETURN_IF_ERROR(CheckFinite("scales", w.scales, w.num_channels));
-  TFS_RETURN_IF_ERROR(CheckTileIndex(w));
+  TFS_RETURN_IF_ERROR(CheckTileEnds(w));
   TFS_RETURN_IF_ERROR(CheckTileBytes(w));
-  const uint8_t* padding = w.payload + w.payload_bytes;
-  for (uint32_t i = 0; i < kPaddingBytes; ++i) {
-    if (padding[i] != 0) return RuleError("padding", "40 zero bytes", padding[i]);
-  }
-  return CheckCrc("payload_crc", Load32(data + field::kPayloadCrc), Crc32(0, w.payload, w.payload_bytes));
+  TFS_RETURN_IF_ERROR(CheckZero(data + payload_end, data + sections_at));
+  return CheckZero(data + size - padding_bytes, data + size);
 }
 
 Status ReadScales(PackedWeight* weight, std::unique_ptr<float[]>* scales) {

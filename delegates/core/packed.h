@@ -40,7 +40,7 @@ struct PackedWeight {
   const float* scales;        // num_channels values; null for kInteger, and until ReadScales where they are stored as bytes
   const uint8_t* scale_codes; // num_channels bytes, or null
   uint8_t scale_exponent;     // of scale_codes
-  const uint32_t* tile_index; // num_tiles + 1 offsets into the payload
+  const uint32_t* tile_ends;  // offsets into the payload, of all tiles but the last
   const uint8_t* payload;
   uint32_t payload_bytes;
   Coding coding;
@@ -76,8 +76,9 @@ struct PackedWeight {
     return channels * channel_elements;
   }
   uint64_t tile_rows(uint32_t tile) const { return tile_ids(tile) / kLanes + (tile_ids(tile) % kLanes != 0); }
-  const uint8_t* tile_begin(uint32_t tile) const { return payload + tile_index[tile]; }
-  const uint8_t* tile_end(uint32_t tile) const { return payload + tile_index[tile + 1]; }
+  uint32_t tile_end_offset(uint32_t tile) const { return tile + 1 < num_tiles ? tile_ends[tile] : payload_bytes; }
+  const uint8_t* tile_begin(uint32_t tile) const { return payload + (tile == 0 ? 0 : tile_ends[tile - 1]); }
+  const uint8_t* tile_end(uint32_t tile) const { return payload + tile_end_offset(tile); }
 };
 
 // Checks everything in section 5 of FORMAT.md that can be checked without decoding, and allocates nothing. `data` must be

@@ -66,7 +66,7 @@ Status TileDecoder::NextByHand(uint64_t rows, TileState** state) {
 }
 
 Status TileDecoder::Next(uint64_t rows, int8_t* ids) {
-  if (weight_->codec == Codec::kRaw) {  // the last row may read, not use, bytes of the padding
+  if (weight_->codec == Codec::kRaw) {  // the last row may read, not use, bytes behind the payload
     const int8_t* from;
     TFS_RETURN_IF_ERROR(NextInPlace(rows, &from));
     std::memcpy(ids, from, static_cast<size_t>(rows) * kLanes);

@@ -16,14 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 with atheris.instrument_imports(include=["tflite_smart.converter"]):
     from tests.delegates.verdicts import read_native, read_numpy, verdict
     from tests.golden_errors.sealing import sealed
-    from tflite_smart.converter.format import HEADER_BYTES, PADDING_BYTES, PackedWeight
+    from tflite_smart.converter.format import PackedWeight
     from tflite_smart.delegates import native
 
 MAX_ELEMENTS = 1 << 14  # numpy takes its time
 
 
 def examine(content: bytes) -> None:
-    blob = sealed(content) if len(content) >= HEADER_BYTES + PADDING_BYTES else content
+    blob = sealed(content)
     if _num_elements(blob) > MAX_ELEMENTS:
         return
     theirs, ours = verdict(read_native, blob), verdict(read_numpy, blob)

@@ -17,14 +17,15 @@ inline uint32_t Load32(const uint8_t* p) {
 
 inline void Store32(uint32_t value, uint8_t* p) { std::memcpy(p, &value, sizeof(value)); }
 
-// Both CRCs, where the length leaves room for what they cover.
 inline void Seal(uint8_t* data, size_t size) {
-  if (size < kHeaderBytes + kPaddingBytes) return;
-  const size_t payload_bytes = Load32(data + field::kPayloadBytes), room = size - kHeaderBytes - kPaddingBytes;
-  if (payload_bytes > room) return;
-  const size_t payload = size - kPaddingBytes - payload_bytes;
-  Store32(Crc32(0, data + payload, payload_bytes), data + field::kPayloadCrc);
-  Store32(Crc32(Crc32(0, data, field::kHeaderCrc), data + kHeaderBytes, payload - kHeaderBytes), data + field::kHeaderCrc);
+  if (size >= kHeaderBytes) Store32(Crc32(Crc32(0, data, field::kCrc), data + kHeaderBytes, size - kHeaderBytes), data + field::kCrc);
+}
+
+// Zero bytes at the end until a multiple of 4 of them stands behind the header, and until the payload is followed by as many bytes as may be read.
+inline void Align(std::vector<uint8_t>* blob) { blob->resize((blob->size() + 3) / 4 * 4); }
+
+inline void MakeReadable(size_t sections_at, std::vector<uint8_t>* blob) {
+  if (blob->size() - sections_at < kReadableBytes) blob->resize(sections_at + kReadableBytes);
 }
 
 }  // namespace fuzz

@@ -68,24 +68,27 @@ std::vector<uint8_t> MakeValid(Input* input) {
   const uint8_t raw_bits = h[field::kRawBits], num_symbols = h[field::kNumSymbols];
   uint8_t proportions[kSymbols];
   for (uint8_t& proportion : proportions) proportion = input->Take<uint8_t>();
-  if (rans) {
-    blob.resize(blob.size() + kSymbols);
-    SetFrequencies(proportions, num_symbols, blob.data() + kHeaderBytes);
-  }
   // All tiles get their fixed part; what the input has more is dealt out in equal pieces.
   uint64_t fixed = 0, payload_bytes = 0;
   for (uint32_t t = 0; t < shape.num_tiles; ++t) fixed += FixedTileBytes(codec, raw_bits, shape.tile_ids(t));
   const uint64_t more = codec != Codec::kRaw && input->left() > fixed ? (input->left() - fixed) / shape.num_tiles : 0;
-  Append32(0, &blob);
+  std::vector<uint8_t> ends;
   for (uint32_t t = 0; t < shape.num_tiles; ++t) {
     payload_bytes += FixedTileBytes(codec, raw_bits, shape.tile_ids(t)) + more;
-    Append32(static_cast<uint32_t>(payload_bytes), &blob);
+    if (t + 1 < shape.num_tiles) Append32(static_cast<uint32_t>(payload_bytes), &ends);
   }
   Store32(static_cast<uint32_t>(payload_bytes), blob.data() + field::kPayloadBytes);
   std::vector<uint8_t> payload = input->Rest();
   payload.resize(static_cast<size_t>(payload_bytes));
   blob.insert(blob.end(), payload.begin(), payload.end());
-  blob.resize(blob.size() + kPaddingBytes);
+  Align(&blob);
+  const size_t sections_at = blob.size();
+  if (rans) {
+    blob.resize(blob.size() + kSymbols);
+    SetFrequencies(proportions, num_symbols, blob.data() + sections_at);
+  }
+  blob.insert(blob.end(), ends.begin(), ends.end());
+  MakeReadable(sections_at, &blob);
   Seal(blob.data(), blob.size());
   return blob;
 }

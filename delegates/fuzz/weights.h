@@ -48,7 +48,7 @@ inline std::vector<uint8_t> MakeWeight(Input* input, const WeightKind& kind) {
   std::memcpy(&scale_bits, &kind.scale, sizeof(scale_bits));
   const bool has_scales = kind.value_kind != static_cast<uint8_t>(ValueKind::kInteger);
   if (has_scales && (noise >> 9 & 1)) h[field::kScaleExponent] = static_cast<uint8_t>(scale_bits >> 23);  // a byte each
-  std::vector<uint8_t> index(4), payload;
+  std::vector<uint8_t> ends, payload;
   for (uint32_t tile = 0; tile * per_tile < panels; ++tile) {
     const uint32_t channels = std::min(n - tile * per_tile * kLanes, per_tile * kLanes);
     std::vector<int8_t> ids(static_cast<size_t>(channels) * k);
@@ -60,8 +60,9 @@ inline std::vector<uint8_t> MakeWeight(Input* input, const WeightKind& kind) {
     uint64_t size = 0;
     FUZZ_CHECK(EncodeTile(settings, ids.data(), ids.size(), bytes.data(), &size).ok());
     payload.insert(payload.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(size));
-    index.resize(index.size() + 4);
-    Store32(static_cast<uint32_t>(payload.size()), index.data() + index.size() - 4);
+    if ((tile + 1) * per_tile >= panels) break;
+    ends.resize(ends.size() + 4);
+    Store32(static_cast<uint32_t>(payload.size()), ends.data() + ends.size() - 4);
   }
   if (damage != 0) payload[damage % payload.size()] ^= static_cast<uint8_t>(1 + damage % 255);
   Store32(static_cast<uint32_t>(payload.size()), h + field::kPayloadBytes);
@@ -74,24 +75,25 @@ inline std::vector<uint8_t> MakeWeight(Input* input, const WeightKind& kind) {
       std::memcpy(blob.data() + blob.size() - 4, &value, 4);
     }
   };
-  if (kind.value_kind == static_cast<uint8_t>(ValueKind::kCodebook)) floats(kCodebookSize, -3.0f, 0.5f);
-  if (settings.codec == Codec::kRans) blob.insert(blob.end(), settings.frequency, settings.frequency + kSymbols);
   const uint32_t group_size = 1 + noise % 8, group_stride = noise >> 8 & 1 && k % group_size == 0 ? k / group_size : 1;
   const uint32_t groups = (k + group_size - 1) / group_size, slice_groups = 1 + (noise >> 16) % groups;
-  const bool smartdeal = kind.value_kind == static_cast<uint8_t>(ValueKind::kSmartdeal);
-  if (smartdeal) {
+  if (kind.value_kind == static_cast<uint8_t>(ValueKind::kSmartdeal)) {
     blob.resize(blob.size() + kGroupingBytes);
     Store32(group_size, blob.data() + blob.size() - 12);
     Store32(group_stride, blob.data() + blob.size() - 8);
     Store32(slice_groups, blob.data() + blob.size() - 4);
+    const uint32_t basis_bytes = (groups + slice_groups - 1) / slice_groups * group_size * group_size * n;
+    for (uint32_t i = 0; i < basis_bytes; ++i) blob.push_back(static_cast<uint8_t>(i * noise >> 16) % 5);
   }
+  blob.insert(blob.end(), payload.begin(), payload.end());
+  Align(&blob);
+  const size_t sections_at = blob.size();
+  if (kind.value_kind == static_cast<uint8_t>(ValueKind::kCodebook)) floats(kCodebookSize, -3.0f, 0.5f);
+  if (settings.codec == Codec::kRans) blob.insert(blob.end(), settings.frequency, settings.frequency + kSymbols);
   if (has_scales && h[field::kScaleExponent] == 0) floats(n, kind.scale, kind.scale / 2);
   for (uint32_t i = 0; h[field::kScaleExponent] != 0 && i < (n + 3) / 4 * 4; ++i) blob.push_back(static_cast<uint8_t>(3 * (i % 13)));
-  blob.insert(blob.end(), index.begin(), index.end());
-  const uint32_t basis_bytes = smartdeal ? (groups + slice_groups - 1) / slice_groups * group_size * group_size * n : 0;
-  for (uint32_t i = 0; i < basis_bytes; ++i) blob.push_back(static_cast<uint8_t>(i * noise >> 16) % 5);
-  blob.insert(blob.end(), payload.begin(), payload.end());
-  blob.resize(blob.size() + kPaddingBytes);
+  blob.insert(blob.end(), ends.begin(), ends.end());
+  MakeReadable(sections_at, &blob);
   Seal(blob.data(), blob.size());
   return blob;
 }

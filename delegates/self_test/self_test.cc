@@ -48,17 +48,15 @@ class Random {
 // One tile as a packed weight of one panel, built without a header: what damages a tile need not get past the checks of Open().
 struct Tile {
   std::vector<uint8_t> bytes;
-  uint32_t index[2] = {};
   PackedWeight weight = {};
 
-  Tile(const EncoderSettings& settings, const std::vector<uint8_t>& tile, uint32_t rows) : bytes(kHeaderBytes + tile.size() + kPaddingBytes) {
+  Tile(const EncoderSettings& settings, const std::vector<uint8_t>& tile, uint32_t rows) : bytes(kHeaderBytes + tile.size() + kReadableBytes) {
     std::memcpy(bytes.data() + kHeaderBytes, tile.data(), tile.size());
-    index[1] = static_cast<uint32_t>(tile.size());
+    weight.payload_bytes = static_cast<uint32_t>(tile.size());
     weight.codec = settings.codec;
     weight.num_channels = kLanes;
     weight.channel_elements = rows;
     weight.panels_per_tile = weight.num_panels = weight.num_tiles = 1;
-    weight.tile_index = index;
     weight.payload = bytes.data() + kHeaderBytes;
     weight.coding.raw_bits = settings.raw_bits;
     weight.coding.base = settings.base;

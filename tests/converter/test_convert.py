@@ -227,10 +227,10 @@ def test_whether_a_small_weight_is_packed_does_not_depend_on_its_error(tmp_path,
     """Ids of 3 bits would make the smallest smaller, ids of 8 would not."""
     tree, rng = model_tree(), np.random.default_rng(4)
     graph = Graph(tree)
-    x, outputs = graph.tensor("x", (1, 9)), []
+    x, outputs = graph.tensor("x", (1, 8)), []
     for size in (8, 32, 64):
         outputs.append(graph.tensor(f"y{size}", (1, size)))
-        weight = graph.constant(f"w{size}", rng.laplace(size=(size, 9)).astype(np.float32))
+        weight = graph.constant(f"w{size}", rng.laplace(size=(size, 8)).astype(np.float32))
         graph.op("FULLY_CONNECTED", [x, weight, -1], [outputs[-1]], schema.FullyConnectedOptionsT())
     graph.finish([x], outputs)
     report = convert(write(tree, tmp_path / "plain.tflite"), {"global_config": {"relative_error": relative_error}})

@@ -13,7 +13,7 @@ from tests.golden_errors.sealing import sealed
 from tflite_smart.converter.format import PackedWeight, Quantized, from_matrix
 from tflite_smart.delegates import native
 
-GROUPING = HEADER + 16  # behind the frequencies of rans
+GROUPING = HEADER  # right behind it
 
 
 def weight(rng, shape, grouping, *, codec="rans", panels_per_tile=1, axis=0):

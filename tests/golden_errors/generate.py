@@ -8,16 +8,15 @@ of its files is the rule's, with `.2`, `.3` behind it where a rule has several s
 
 import struct
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.golden_errors.sealing import sealed
+from tests.golden_errors.sealing import CRC, sealed
 from tflite_smart.converter.codecs import CODECS, CodecParameters, smartdeal
-from tflite_smart.converter.format import HEADER_BYTES, PADDING_BYTES, PackedWeight, tile_count, tile_order
+from tflite_smart.converter.format import HEADER_BYTES, READABLE_BYTES, PackedWeight, tile_count, tile_order
 
 FOLDER = Path(__file__).parent
 CODINGS = {
@@ -27,11 +26,12 @@ CODINGS = {
     "rans": CodecParameters(1, -4, 5, True, (60, 70, 70, 40, 16) + (0,) * 11),
     "sparse": CodecParameters(),
 }
-FREQUENCIES = HEADER_BYTES  # where the sections of a rans weight of 40 channels in two tiles begin
-SCALES = FREQUENCIES + 16
-TILE_INDEX = SCALES + 4 * 40
-STATES = TILE_INDEX + 4 * 3 + 4 * 5  # behind the planes of tile 0
-GROUPING = SCALES  # with value kind smartdeal
+# What follows the payload of a rans weight of 40 channels in two tiles, counted from its end.
+TILE_END = -4
+SCALES = TILE_END - 4 * 40
+FREQUENCIES = SCALES - 16
+STATES = HEADER_BYTES + 4 * 5  # behind the planes of tile 0
+GROUPING = HEADER_BYTES  # with value kind smartdeal
 
 
 def valid(coding: str = "rans", value_kind: str = "uniform") -> bytes:
@@ -58,24 +58,19 @@ def broken(offset: int, value: bytes, coding: str = "rans", value_kind: str = "u
 
 
 def resized(coding: str, tile_bytes: int) -> bytes:
-    """The last tile made `tile_bytes` longer or shorter; index and length in the header say so."""
+    """The last tile made `tile_bytes` longer or shorter; the length in the header says so."""
     blob = valid(coding)
-    payload_bytes = struct.unpack_from("<I", blob, 28)[0] + tile_bytes
-    payload_end = len(blob) - PADDING_BYTES
-    blob = blob[: payload_end + min(tile_bytes, 0)] + bytes(max(tile_bytes, 0)) + bytes(PADDING_BYTES)
-    blob = put(blob, 28, struct.pack("<I", payload_bytes))
-    return sealed(put(blob, len(blob) - PADDING_BYTES - payload_bytes - 4, struct.pack("<I", payload_bytes)))
+    old_end = HEADER_BYTES + struct.unpack_from("<I", blob, 28)[0]
+    end = old_end + tile_bytes
+    payload = blob[HEADER_BYTES : min(end, old_end)] + bytes(max(tile_bytes, 0))
+    blob = blob[:HEADER_BYTES] + payload + bytes(-end % 4) + blob[old_end + -old_end % 4 :]
+    return sealed(put(blob, 28, struct.pack("<I", end - HEADER_BYTES)))
 
 
-def with_crc(offset: int) -> bytes:
-    """One bit of a stored check sum flipped; the header's own is made right again if it is not the one."""
-    blob = bytearray(valid())
-    blob[offset] ^= 1
-    if offset != 36:
-        payload_bytes = struct.unpack_from("<I", blob, 28)[0]
-        sections = blob[HEADER_BYTES : len(blob) - PADDING_BYTES - payload_bytes]
-        struct.pack_into("<I", blob, 36, zlib.crc32(sections, zlib.crc32(blob[:36])))
-    return bytes(blob)
+def with_gap() -> bytes:
+    """Not 0 between the payload and what follows it."""
+    blob = resized("constant", 1)
+    return sealed(put(blob, HEADER_BYTES + 1, b"\1"))
 
 
 def u32(value: int) -> bytes:
@@ -85,7 +80,7 @@ def u32(value: int) -> bytes:
 INF, NAN = struct.pack("<f", np.inf), struct.pack("<f", np.nan)
 
 BREAKS = {
-    "size": [b"", valid()[:79], valid()[:-1], valid() + b"\0", broken(28, u32(0xFFFFFFFF))],
+    "size": [b"", valid()[:75], valid()[:-1], valid() + b"\0", broken(28, u32(0xFFFFFFFF))],
     "magic": [broken(0, b"TFSX")],
     "version": [broken(4, b"\1")],
     "codec": [broken(5, b"\xff")],
@@ -103,14 +98,13 @@ BREAKS = {
     "group_size": [broken(GROUPING, u32(0), value_kind="smartdeal"), broken(GROUPING, u32(9), value_kind="smartdeal")],
     "group_stride": [broken(GROUPING + 4, u32(0), value_kind="smartdeal"), broken(GROUPING + 4, u32(2), value_kind="smartdeal")],
     "slice_groups": [broken(GROUPING + 8, u32(0), value_kind="smartdeal"), broken(GROUPING + 8, u32(3), value_kind="smartdeal")],
-    "header_crc": [with_crc(36)],
+    "crc": [put(valid(), CRC, b"\0\0\0\0"), put(valid(), HEADER_BYTES, b"\xff"), put(valid(), SCALES, b"\xff")],
     "frequencies": [broken(FREQUENCIES, b"\x3b"), broken(FREQUENCIES + 15, b"\1")],
-    "codebook": [broken(HEADER_BYTES + 4 * 255, NAN, "bitpack", "codebook")],
+    "codebook": [broken(SCALES - 4, NAN, "bitpack", "codebook")],
     "scales": [broken(SCALES, INF), broken(SCALES + 4 * 39, NAN)],
-    "tile_index": [broken(TILE_INDEX, u32(1)), broken(TILE_INDEX + 4, u32(0xFFFFFF00)), broken(TILE_INDEX + 8, u32(0))],
+    "tile_ends": [broken(TILE_END, u32(0xFFFFFF00))],
     "tile_bytes": [resized("raw", 1), resized("raw", -1), resized("bitpack", -40), resized("rans", -80), resized("sparse", -38)],
-    "padding": [put(valid(), -1, b"\1"), put(valid(), -PADDING_BYTES, b"\1")],
-    "payload_crc": [with_crc(32)],
+    "padding": [broken(-1, b"\1", "constant", "integer"), broken(-READABLE_BYTES + 4, b"\1", "constant", "integer"), with_gap()],
     "tile_end": [resized("rans", 1), resized("rans", -1), resized("bitpack", 1), resized("sparse", -1), resized("constant", 1), broken(STATES, bytes(64))],
 }  # fmt: skip
 
