@@ -50,35 +50,24 @@ Status Int8Quantization::Read(const tfl::Tensor& x, const tfl::Tensor& y, const 
   WeightScales weight_scales;
   TFS_RETURN_IF_ERROR(weight_scales.Read(scales, weight));
   x_zero_point_ = x.params.zero_point;
-  y_zero_point_ = y.params.zero_point;
-  min_ = INT8_MIN;
-  max_ = INT8_MAX;
-  if (activation == Activation::kRelu || activation == Activation::kRelu6) min_ = Quantize(0.0f, y);
-  if (activation == Activation::kReluN1To1) min_ = Quantize(-1.0f, y);
-  if (activation == Activation::kReluN1To1) max_ = Quantize(1.0f, y);
-  if (activation == Activation::kRelu6) max_ = Quantize(6.0f, y);
+  int32_t min = INT8_MIN, max = INT8_MAX;
+  if (activation == Activation::kRelu || activation == Activation::kRelu6) min = Quantize(0.0f, y);
+  if (activation == Activation::kReluN1To1) min = Quantize(-1.0f, y);
+  if (activation == Activation::kReluN1To1) max = Quantize(1.0f, y);
+  if (activation == Activation::kRelu6) max = Quantize(6.0f, y);
 
   const uint32_t n = weight.num_channels;
-  if (fully_connected) {
-    scales_.reset(new (std::nothrow) double[n]);
-  } else {
-    fixed_point_.reset(new (std::nothrow) FixedPoint[n]);
-  }
-  if (scales_ == nullptr && fixed_point_ == nullptr) return MakeError(Code::kOutOfMemory, "weight scales: no memory for %u.", n);
+  if (!requantization_.Allocate(n, fully_connected)) return MakeError(Code::kOutOfMemory, "weight scales: no memory for %u.", n);
+  requantization_.SetOutput(y.params.zero_point, min, max);
   for (uint32_t i = 0; i < n; ++i) {
     const double product = static_cast<double>(x.params.scale) * static_cast<double>(weight_scales.scales()[i]);
-    const double factor = product / static_cast<double>(y.params.scale);
-    if (fully_connected) {
-      scales_[i] = factor;
-    } else {
-      fixed_point_[i] = ToFixedPoint(factor);
-    }
+    requantization_.SetFactor(i, product / static_cast<double>(y.params.scale));
   }
   return Status();
 }
 
 void Int8Quantization::Fill(FixedInt8* layer) const {
-  layer->requantization = {fixed_point_.get(), scales_.get(), y_zero_point_, min_, max_};
+  layer->requantization = &requantization_;
   layer->x_zero_point = x_zero_point_;
 }
 

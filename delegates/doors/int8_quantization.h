@@ -28,13 +28,12 @@ class Int8Quantization {
   Status Read(const tfl::Tensor& x, const tfl::Tensor& y, const tfl::Tensor* scales, const PackedWeight& weight, Activation activation,
               bool fully_connected);
 
-  // Sets requantization and zero points.
+  // Sets requantization and zero point.
   void Fill(FixedInt8* layer) const;
 
  private:
-  std::unique_ptr<FixedPoint[]> fixed_point_;
-  std::unique_ptr<double[]> scales_;
-  int32_t x_zero_point_ = 0, y_zero_point_ = 0, min_ = 0, max_ = 0;
+  Requantization requantization_;
+  int32_t x_zero_point_ = 0;
 };
 
 }  // namespace tflite_smart

@@ -55,11 +55,11 @@ struct Requantizer {
   __m512 factor, nudge;
   __m512 worst = _mm512_setzero_ps();  // largest distance from an integer
 
-  static bool Takes(const Int8Epilogue& e) { return e.in_floats; }
+  static bool Takes(const Int8Epilogue& e) { return e.factors->small; }
 
   void Load(const Int8Epilogue& e, int channel) {
-    factor = _mm512_load_ps(e.factor + channel);
-    nudge = _mm512_load_ps(e.nudge + channel);
+    factor = _mm512_loadu_ps(e.factors->factor + channel);
+    nudge = _mm512_loadu_ps(e.factors->nudge + channel);
   }
 
   Vec Run(Vec sum) {

@@ -33,12 +33,10 @@ void SetOutput(const Int8Layer& layer, uint32_t panel, uint32_t index, int64_t m
   }
 }
 
-// All panels of the batch with the rows of output positions from `m`. per_group: channels.
-void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, uint32_t rows, int32_t per_group, Int8Input* input, Int8Scratch* scratch) {
+// All panels of the batch with the rows of output positions from `m`, tile->rows of them. per_group: channels.
+void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, int32_t per_group, Int8Input* input, Int8Scratch* scratch, Int8GemmTile* to) {
   const ConvGeometry& g = layer.geometry;
-  Int8GemmTile tile = {};
-  tile.rows = rows;
-  tile.accumulate = !batch.first;
+  Int8GemmTile& tile = *to;
   const bool in_parts = !batch.first || !batch.last;
   tile.partial = scratch->partial + (in_parts ? (m - batch.begin_position) * batch.num_panels * MaxGroupsPerPanel(g) * kLanes : 0);
   int32_t set_group = -1;
@@ -57,7 +55,7 @@ void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, uin
       tile.first_column = static_cast<uint32_t>(std::max(group * per_group - first, 0));
       tile.end_column = static_cast<uint32_t>(std::min((group + 1) * per_group, end) - first);
       ActiveIsa().i8->gemm(tile);
-      if (in_parts) tile.partial += rows * kLanes;
+      if (in_parts) tile.partial += tile.rows * kLanes;
     }
   }
 }
@@ -65,9 +63,14 @@ void MultiplyRows(const Int8Layer& layer, const Int8Batch& batch, int64_t m, uin
 void MultiplyGemm(const Int8Layer& layer, const Int8Batch& batch, Int8Input* input, Int8Scratch* scratch) {
   const int64_t step = ActiveIsa().i8->gemm_rows;
   const int32_t per_group = layer.geometry.channels_per_group();  // a division takes as long as many multiplications
+  Int8GemmTile tile = {};
+  tile.accumulate = !batch.first;
   for (int64_t m = batch.begin_position; m < batch.end_position;) {
     const int64_t end = input->Fill(m, batch.end_position);
-    for (; m < end; m += step) MultiplyRows(layer, batch, m, static_cast<uint32_t>(std::min(step, end - m)), per_group, input, scratch);
+    for (; m < end; m += step) {
+      tile.rows = static_cast<uint32_t>(std::min(step, end - m));
+      MultiplyRows(layer, batch, m, per_group, input, scratch, &tile);
+    }
     m = end;
   }
 }

@@ -14,7 +14,7 @@ namespace tflite_smart {
 
 // The caller has checked that weight, geometry and buffers fit together, here and below.
 struct FixedInt8 {
-  Requantization requantization;
+  const Requantization* requantization;
   int32_t x_zero_point;  // -128..127
   const int32_t* bias;   // out_channels, or null
   const int8_t* x;

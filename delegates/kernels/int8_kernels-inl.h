@@ -38,26 +38,24 @@ constexpr uint32_t kBlock = kBlockVecs * kLanes;
 static_assert(kPanel % kBlock == 0, "");
 
 // Any multiplier, any sum: TFLite's arithmetic as it stands in requantize.h, one at a time.
-inline int32_t RequantizeAny(int32_t x, const Int8Epilogue& e, uint32_t channel) {
-  if (e.real) {
+inline int32_t RequantizeAny(int32_t x, const PanelFactors& p, uint32_t channel) {
+  if (p.real) {
     // Halves away from zero, as std::round does; adding exactly 0.5 would also round up the double just below one half.
     constexpr double kHalf = 0.49999999999999994;
-    double y = static_cast<double>(x) * e.scale[channel];
+    double y = static_cast<double>(x) * p.scale[channel];
     y += y < 0 ? -kHalf : kHalf;
     y = y < -1000.0 ? -1000.0 : y > 1000.0 ? 1000.0 : y;  // far outside an int8: the conversion must not overflow
     return static_cast<int32_t>(y);
   }
-  const int32_t shifted = static_cast<int32_t>(static_cast<uint32_t>(x) << e.left_shift[channel]);
-  const int64_t product = static_cast<int64_t>(shifted) * e.multiplier[channel];
-  const int64_t high = (product + (int64_t{1} << 30)) >> 31;
-  const int32_t right = e.right_shift[channel];
-  if (right == 0) return static_cast<int32_t>(high);
-  return static_cast<int32_t>((high + e.half[channel] - (high < 0 ? 1 : 0)) >> right);
+  const int32_t left = p.shift[channel], right = -left;
+  const int32_t shifted = left > 0 ? static_cast<int32_t>(static_cast<uint32_t>(x) << left) : x;
+  const int64_t high = (static_cast<int64_t>(shifted) * p.multiplier[channel] + (int64_t{1} << 30)) >> 31;
+  return static_cast<int32_t>(right <= 0 ? high : (high + (int64_t{1} << (right - 1)) - (high < 0 ? 1 : 0)) >> right);
 }
 
 __attribute__((noinline)) void StoreAny(const int32_t* sums, uint32_t count, const Int8Epilogue& e, uint32_t first, int8_t* to) {
   for (uint32_t s = 0; s < count; ++s) {
-    int32_t y = RequantizeAny(sums[s], e, first + s) + e.zero_point;
+    int32_t y = RequantizeAny(sums[s], *e.factors, first + s) + e.zero_point;
     y = y < e.min ? e.min : y > e.max ? e.max : y;
     to[s] = static_cast<int8_t>(y);
   }

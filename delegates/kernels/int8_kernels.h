@@ -30,26 +30,29 @@ constexpr uint32_t kMaxInt8Group = 4;
 // Bytes of a packed panel per dword of A.
 constexpr uint32_t kInt8GroupBytes = 128;
 
-// How a sum becomes an int8, by channel. TFLite's two ways, see requantize.h, which kernels may take in floats where they see that it comes to the same.
-struct alignas(64) Int8Epilogue {
-  int32_t bias[32];          // where the sums start
+// By what the sums of a panel's channels are multiplied to become int8: TFLite's two ways, see requantize.h, and floats, which kernels may use where they see
+// that it comes to the same.
+struct PanelFactors {
   union {
     double scale[32];        // real
     struct {                 // fixed point
       int32_t multiplier[32];
-      int32_t half[32];      // 1 << (right_shift - 1), 0 for no shift
+      int32_t shift[32];     // to the left, -31..31
     };
   };
-  int32_t right_shift[32];
-  int32_t left_shift[32];
-  float factor[32];          // of the sum: `scale`, or multiplier * 2^(left_shift - right_shift - 31)
-  float nudge[32];           // 2^-(right_shift + 1), or 0 where there is no shift: rounding |sum * factor| + nudge once makes what rounding twice does, but for a
-                             // difference of 2^-(right_shift + 31)
-  bool real;                 // `scale` instead of the fixed point
-  bool fast;                 // fixed point with right_shift >= 1, left_shift = 0 and |sum| < 2^30 for all channels
-  bool in_floats;            // |sum * factor| < 2^30 for all channels, and nothing wraps
+  float factor[32];          // `scale`, or multiplier * 2^(shift - 31)
+  float nudge[32];           // fixed point with a shift to the right: 2^(shift - 1), else 0. Rounding |sum * factor| + nudge once makes what rounding twice does, but
+                             // for a difference of 2^(shift - 31)
+  bool real;
+  bool small;                // all of them are below 1/2: then |sum * factor| is below 2^30, and nothing wraps
+};
+
+// How a sum becomes an int8.
+struct alignas(64) Int8Epilogue {
+  int32_t bias[32];        // where the sums start
+  const PanelFactors* factors;
   int32_t zero_point;
-  int32_t min;               // of the result, zero point included; -128..127
+  int32_t min;             // of the result, zero point included; -128..127
   int32_t max;
 };
 

@@ -35,11 +35,11 @@ inline Vec DotPair(Vec sum, Vec a, Vec b) {
 struct Requantizer {
   int32x4_t multiplier, shift;
 
-  static bool Takes(const Int8Epilogue& e) { return e.fast; }
+  static bool Takes(const Int8Epilogue& e) { return e.factors->small && !e.factors->real; }
 
   void Load(const Int8Epilogue& e, int channel) {
-    multiplier = vld1q_s32(e.multiplier + channel);
-    shift = vnegq_s32(vld1q_s32(e.right_shift + channel));
+    multiplier = vld1q_s32(e.factors->multiplier + channel);
+    shift = vld1q_s32(e.factors->shift + channel);
   }
 
   // A rounding shift rounds halves up; one less for negative values makes that away from zero.

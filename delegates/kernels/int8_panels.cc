@@ -33,7 +33,7 @@ void SetFixedEpilogue(const Int8Layer& layer, const Int8Method& method, uint32_t
   const FixedInt8& fixed = *layer.fixed;
   const uint32_t width = layer.weight->panel_width(panel), offset = static_cast<uint32_t>(fixed.x_zero_point + method.offset);
   const int32_t* const bias = fixed.bias == nullptr ? nullptr : fixed.bias + panel * kLanes;
-  if (first) SetEpilogue(fixed.requantization, panel * kLanes, width, LargestSum(bias, width, layer.weight->channel_elements), e);
+  if (first) fixed.requantization->SetEpilogue(panel, e);
   for (uint32_t j = 0; j < kLanes; ++j) {
     const uint32_t start = first && bias != nullptr && j < width ? static_cast<uint32_t>(bias[j]) : 0;
     e->bias[j] = static_cast<int32_t>(start - offset * static_cast<uint32_t>(sums[j]));

@@ -37,20 +37,19 @@ inline Vec Dot(Vec sum, Vec a, Vec b) {
 inline Vec DotPair(Vec sum, Vec a, Vec b) { return Dot(sum, a, b); }
 
 struct Requantizer {
-  const int32_t *multiplier, *half, *shift;
+  const int32_t *multiplier, *shift;
 
-  static bool Takes(const Int8Epilogue& e) { return e.fast; }
+  static bool Takes(const Int8Epilogue& e) { return e.factors->small && !e.factors->real; }
 
   void Load(const Int8Epilogue& e, int channel) {
-    multiplier = e.multiplier + channel;
-    half = e.half + channel;
-    shift = e.right_shift + channel;
+    multiplier = e.factors->multiplier + channel;
+    shift = e.factors->shift + channel;
   }
 
   Vec Run(Vec x) const {
     for (int i = 0; i < Vec::kLanes; ++i) {
       const int64_t high = (static_cast<int64_t>(x.v[i]) * multiplier[i] + (int64_t{1} << 30)) >> 31;
-      x.v[i] = static_cast<int32_t>((high + half[i] - (high < 0 ? 1 : 0)) >> shift[i]);
+      x.v[i] = static_cast<int32_t>((high + (int64_t{1} << (-shift[i] - 1)) - (high < 0 ? 1 : 0)) >> -shift[i]);
     }
     return x;
   }

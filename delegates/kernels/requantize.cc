@@ -2,27 +2,23 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
+#include <new>
 
 #include "core/format.h"
 
 namespace tflite_smart {
 namespace {
 
+// multiplier * 2^(shift - 31); multiplier is 0 or has its bit 30 set.
+struct FixedPoint {
+  int32_t multiplier;
+  int32_t shift;
+};
+
 // A factor of 0 in a form that the fast kernels take too.
 constexpr FixedPoint kNothing = {0, -1};
 
-// exponent: -126..127
-float PowerOfTwo(int exponent) {
-  const int32_t bits = (exponent + 127) << 23;
-  float y;
-  std::memcpy(&y, &bits, sizeof(y));
-  return y;
-}
-
-}  // namespace
-
+// TFLite's QuantizeMultiplier.
 FixedPoint ToFixedPoint(double factor) {
   if (!(factor > 0)) return kNothing;
   int shift;
@@ -35,55 +31,47 @@ FixedPoint ToFixedPoint(double factor) {
   return {static_cast<int32_t>(multiplier), std::min(shift, 31)};
 }
 
-int64_t LargestSum(const int32_t* bias, uint32_t width, uint32_t channel_elements) {
-  int64_t largest = 0;
-  for (uint32_t j = 0; bias != nullptr && j < width; ++j) largest = std::max(largest, std::abs(static_cast<int64_t>(bias[j])));
-  return largest + static_cast<int64_t>(channel_elements) * 128 * 255;
-}
-
-namespace {
-
-// Beyond, a float might not become an int32.
-constexpr int64_t kLimit = int64_t{1} << 30;
-
-void SetReal(const double* scales, uint32_t width, int64_t largest_sum, Int8Epilogue* e) {
-  double largest = 0;
-  for (uint32_t j = 0; j < kLanes; ++j) {
-    e->scale[j] = j < width ? scales[j] : 0.0;
-    largest = std::max(largest, e->scale[j]);
-    e->factor[j] = static_cast<float>(e->scale[j]);
-    e->nudge[j] = 0.0f;
-  }
-  e->fast = false;
-  e->in_floats = largest * static_cast<double>(largest_sum) < static_cast<double>(kLimit);
-}
-
-void SetFixed(const FixedPoint* fixed_point, uint32_t width, int64_t largest_sum, Int8Epilogue* e) {
-  int32_t largest = -31;
-  for (uint32_t j = 0; j < kLanes; ++j) {
-    const FixedPoint f = j < width ? fixed_point[j] : kNothing;
-    largest = std::max(largest, f.shift);
-    e->multiplier[j] = f.multiplier;
-    e->left_shift[j] = std::max(f.shift, 0);
-    e->right_shift[j] = std::max(-f.shift, 0);
-    e->half[j] = f.shift < 0 ? int32_t{1} << (-f.shift - 1) : 0;
-    e->factor[j] = static_cast<float>(f.multiplier) * PowerOfTwo(f.shift - 31);
-    e->nudge[j] = f.shift < 0 ? PowerOfTwo(f.shift - 1) : 0.0f;
-  }
-  e->fast = largest < 0 && largest_sum < kLimit;
-  e->in_floats = largest_sum < kLimit >> std::max(largest, 0);
-}
-
 }  // namespace
 
-void SetEpilogue(const Requantization& requantization, uint32_t first_channel, uint32_t width, int64_t largest_sum,
-                 Int8Epilogue* e) {
-  e->real = requantization.scales != nullptr;
-  e->zero_point = requantization.zero_point;
-  e->min = requantization.min;
-  e->max = requantization.max;
-  if (e->real) return SetReal(requantization.scales + first_channel, width, largest_sum, e);
-  SetFixed(requantization.fixed_point + first_channel, width, largest_sum, e);
+bool Requantization::Allocate(uint32_t num_channels, bool real) {
+  const uint32_t num_panels = num_channels / kLanes + (num_channels % kLanes != 0);
+  panels_.reset(new (std::nothrow) PanelFactors[num_panels]());
+  if (panels_ == nullptr) return false;
+  for (uint32_t p = 0; p < num_panels; ++p) {
+    panels_[p].real = real;
+    panels_[p].small = true;
+    for (uint32_t j = 0; j < kLanes; ++j) SetFactor(p * kLanes + j, 0.0);
+  }
+  return true;
+}
+
+void Requantization::SetFactor(uint32_t channel, double factor) {
+  PanelFactors& p = panels_[channel / kLanes];
+  const uint32_t j = channel % kLanes;
+  if (p.real) {
+    p.scale[j] = factor;
+    p.factor[j] = static_cast<float>(factor);
+  } else {
+    const FixedPoint f = ToFixedPoint(factor);
+    p.multiplier[j] = f.multiplier;
+    p.shift[j] = f.shift;
+    p.factor[j] = std::ldexp(static_cast<float>(f.multiplier), f.shift - 31);
+    p.nudge[j] = f.shift < 0 ? std::ldexp(1.0f, f.shift - 1) : 0.0f;
+  }
+  p.small = p.small && p.factor[j] < 0.5f;
+}
+
+void Requantization::SetOutput(int32_t zero_point, int32_t min, int32_t max) {
+  zero_point_ = zero_point;
+  min_ = min;
+  max_ = max;
+}
+
+void Requantization::SetEpilogue(uint32_t panel, Int8Epilogue* e) const {
+  e->factors = &panels_[panel];
+  e->zero_point = zero_point_;
+  e->min = min_;
+  e->max = max_;
 }
 
 }  // namespace tflite_smart

@@ -7,35 +7,31 @@
 #define TFLITE_SMART_KERNELS_REQUANTIZE_H_
 
 #include <cstdint>
+#include <memory>
 
 #include "kernels/int8_kernels.h"
 
 namespace tflite_smart {
 
-// multiplier * 2^(shift - 31); multiplier is 0 or has its bit 30 set.
-struct FixedPoint {
-  int32_t multiplier;
-  int32_t shift;
+// How a whole layer is requantized.
+class Requantization {
+ public:
+  // real: as fully connected layers are. False if there is no memory. All factors are 0 then.
+  bool Allocate(uint32_t num_channels, bool real);
+
+  // 0 or more.
+  void SetFactor(uint32_t channel, double factor);
+
+  // Of the output; min and max from the fused activation.
+  void SetOutput(int32_t zero_point, int32_t min, int32_t max);
+
+  // Fills in all of `epilogue` but the bias.
+  void SetEpilogue(uint32_t panel, Int8Epilogue* epilogue) const;
+
+ private:
+  std::unique_ptr<PanelFactors[]> panels_;
+  int32_t zero_point_ = 0, min_ = 0, max_ = 0;
 };
-
-// TFLite's QuantizeMultiplier. factor >= 0.
-FixedPoint ToFixedPoint(double factor);
-
-// How a whole layer is requantized. Exactly one of the two vectors is there.
-struct Requantization {
-  const FixedPoint* fixed_point;  // by channel
-  const double* scales;           // by channel
-  int32_t zero_point;             // of the output
-  int32_t min, max;               // of the output, from the fused activation
-};
-
-// A bound of |sum| for `width` channels with K weights each; bias: theirs, or null.
-int64_t LargestSum(const int32_t* bias, uint32_t width, uint32_t channel_elements);
-
-// Fills all of `epilogue` but the bias, for `width` channels from `first_channel`.
-// largest_sum: bound of |sum| for all channels.
-void SetEpilogue(const Requantization& requantization, uint32_t first_channel, uint32_t width, int64_t largest_sum,
-                 Int8Epilogue* epilogue);
 
 }  // namespace tflite_smart
 

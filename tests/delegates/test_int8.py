@@ -228,6 +228,21 @@ def test_sums_halfway_between_two_integers(rng, isa, shift, off):
     np.testing.assert_array_equal(invoke(make_interpreter(smart), x), invoke(reference, x))
 
 
+def test_large_biases(rng, isa):
+    """A channel whose weights are next to nothing has a tiny scale, and a bias as large as int32 goes."""
+    for layer in (Layer((1, 5, 7, 9), (96, 1, 1, 9)), Layer((9, 31), (96, 31))):
+        weight = models.random_weight(rng, layer.filter_shape, layer.axis, value_kind="integer")
+        bias = rng.integers(-(2**31) + 2**20, 2**31 - 2**20, 96).astype(np.int32)
+        scales = rng.uniform(0.002, 0.02, 96).astype(np.float32)
+        smart, builtin = (model(layer, weight, scales, X_SCALE * 0.01 * 2**24, bias) for model in (smart_model, builtin_model))
+        reference = Interpreter(model_content=builtin, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+        reference.allocate_tensors()
+        x = rng.integers(-128, 128, layer.x_shape).astype(np.int8)
+        got = invoke(make_interpreter(smart), x)
+        np.testing.assert_array_equal(got, invoke(reference, x))
+        assert len(np.unique(got)) > 60
+
+
 @pytest.mark.parametrize("codec", ["raw", "bitpack", "rans", "sparse"])
 def test_codecs(rng, isa, codec):
     check(rng, Layer((1, 6, 6, 20), (50, 3, 3, 20), codec=codec))
