@@ -6,11 +6,11 @@ Only numpy and ctypes. Interpreters load the same file as an external delegate; 
 import ctypes
 import functools
 import os
-from pathlib import Path
 
 import numpy as np
 
 LIBRARY_NAME = "libtflite_smart_delegate.so"
+_BESIDE = os.path.join(os.path.dirname(os.path.realpath(__file__)), LIBRARY_NAME)
 LIBRARY_VARIABLE = "TFLITE_SMART_LIBRARY"  # names another build of the library, for tests and cross builds
 
 CODECS = {"raw": 0, "bitpack": 1, "rans": 2, "sparse": 3}
@@ -75,11 +75,11 @@ def library_path() -> str:
     Raises: DelegateLibraryError: the library has not been built.
     """
     chosen = os.environ.get(LIBRARY_VARIABLE)
-    path = Path(chosen) if chosen else Path(__file__).resolve().parent / LIBRARY_NAME
-    if not path.is_file():
+    path = chosen or _BESIDE
+    if not os.path.isfile(path):
         mend = f"Correct or unset {LIBRARY_VARIABLE}." if chosen else "Build it with `pip install .` (or `pip install -e .`) in the source folder."
         raise DelegateLibraryError(f"delegate library: its file must exist. Received: {path}, which does not. {mend}")
-    return str(path)
+    return path
 
 
 @functools.lru_cache(maxsize=None)

@@ -23,14 +23,20 @@ tfl::Status SetTemporaries(tfl::Node* node, int tensor) {
   return tfl::kOk;
 }
 
-// Memory that nobody has touched yet is mapped page by page, which is a good part of the first inference; where the system likes to be asked for
-// large pages, there are far fewer of them. A hint: it may fail.
-void AskForLargePages(char* memory, size_t bytes) {
+// The whole pages of that size in `memory`.
+void Advise(char* memory, size_t bytes, uintptr_t page, int advice) {
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page, end = (reinterpret_cast<uintptr_t>(memory) + bytes) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+
+// Memory that nobody has touched yet is mapped page by page when it is, which is a good part of the first inference. Where the system likes to be asked
+// for large pages, there are far fewer of them; and it can map all at once. Hints: they may fail.
+void PrepareMemory(char* memory, size_t bytes) {
 #if defined(MADV_HUGEPAGE)
-  constexpr uintptr_t kLargePage = 2 << 20;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kLargePage - 1) / kLargePage * kLargePage;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / kLargePage * kLargePage;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  Advise(memory, bytes, 2 << 20, MADV_HUGEPAGE);
+#endif
+#if defined(MADV_POPULATE_WRITE)
+  Advise(memory, bytes, 1 << 12, MADV_POPULATE_WRITE);
 #endif
 }
 
@@ -212,7 +218,7 @@ tfl::Status Segment::Invoke(tfl::Context* context) {
   for (const Inner& inner : inner_) {
     context->tensors[inner.tensor].data.raw = memory == nullptr ? nullptr : memory + blocks_[inner.block].offset;
   }
-  if (memory != nullptr && memory != advised_) AskForLargePages(memory, context->tensors[workspace_].bytes);
+  if (memory != nullptr && memory != advised_) PrepareMemory(memory, context->tensors[workspace_].bytes);
   advised_ = memory;
   tfl::Status status = tfl::kOk;
   for (const Chain& chain : chains_) {
