@@ -139,8 +139,6 @@ class SoftmaxOp : public UnaryOp {
   float beta_ = 1.0f;
 };
 
-
-
 class PoolOp : public GlueOp {
  public:
   explicit PoolOp(Pool pool) : pool_(pool) {}
@@ -149,6 +147,14 @@ class PoolOp : public GlueOp {
     Activation activation;
     return node.inputs->size == 1 && ReadFused(p.activation, &activation) && (p.padding == tfl::kPaddingSame || p.padding == tfl::kPaddingValid) &&
            p.stride_width > 0 && p.stride_height > 0 && p.filter_width > 0 && p.filter_height > 0;
+  }
+
+  bool ReadLineWindow(tfl::Context*, LineWindow* window) const override {
+    *window = WindowOf(geometry_);
+    return true;
+  }
+  Status RunLines(tfl::Context*, const Lines& x, const Lines& y) override {
+    return RunPool(runtime_, pool_, GeometryOf(geometry_, x, y), activation_, x.data, y.data);
   }
 
  protected:
@@ -178,15 +184,6 @@ class PoolOp : public GlueOp {
   }
 
   Status Compute(tfl::Context* context, const Shape&) override { return RunPool(runtime_, pool_, geometry_, activation_, In(context), Out(context)); }
-
- public:
-  bool ReadLineWindow(tfl::Context*, LineWindow* window) const override {
-    *window = WindowOf(geometry_);
-    return true;
-  }
-  Status RunLines(tfl::Context*, const Lines& x, const Lines& y) override {
-    return RunPool(runtime_, pool_, GeometryOf(geometry_, x, y), activation_, x.data, y.data);
-  }
 
  private:
   const Pool pool_;

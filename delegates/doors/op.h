@@ -60,7 +60,7 @@ class Op {
   // For bands.h, after Prepare(). Whether the output is a float32 image that can be made line by line from those of input 0, and the same bits; and then
   // what Run() does, of some lines: x holds those within the windows of y's, and the tensors themselves need no memory.
   virtual bool ReadLineWindow(tfl::Context*, LineWindow*) const { return false; }
-  virtual Status RunLines(tfl::Context*, const Lines&, const Lines&) { return Status(); }
+  virtual Status RunLines(tfl::Context*, const Lines&, const Lines&) { return NotByLines(); }
 
   // After Init(), for ops that neighbours.h finds neighbours for: x and its padding, an ADD of the
   // output and a residual, or the tensor of a curve of the output.
@@ -75,6 +75,7 @@ class Op {
   virtual int InPlaceInput() const { return -1; }
 
  protected:
+  static Status NotByLines() { return MakeError(Code::kInvalidArgument, "an op without a line window can't be run by lines."); }
   virtual Status Open(tfl::Context* context, const tfl::Node& node) = 0;
   virtual int MinInputs() const { return 2; }
   virtual int MaxInputs() const { return 4; }
@@ -103,7 +104,7 @@ class PackedOp : public Op {
  protected:
   Status Open(tfl::Context* context, const tfl::Node& node) override;
   virtual Status Invoke(tfl::Context* context) = 0;
-  virtual Status InvokeLines(tfl::Context*, const Lines&, const Lines&) { return Status(); }
+  virtual Status InvokeLines(tfl::Context*, const Lines&, const Lines&) { return NotByLines(); }
 
   // Reads the options into the members of the op and checks them against `weight_`.
   virtual Status ReadOptions(const Options& options) = 0;

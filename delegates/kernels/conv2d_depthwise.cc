@@ -12,6 +12,9 @@ namespace {
 // All of a panel's k is decoded at once.
 constexpr uint32_t kMaxWindow = kMaxChunk;
 
+// Weights that are multiplied at all positions before the next ones are: as many as a first-level cache holds beside the image's lines.
+constexpr uint32_t kNearFloats = 4096;
+
 // The taps of one axis of a window that lie in the image: first <= tap < end.
 struct Inside {
   int32_t first, end;
@@ -82,8 +85,9 @@ void MultiplyPanels(const ConvLayer& layer, const Batch& batch, uint32_t i, uint
 
 void MultiplyDepthwise(const void* context, const Batch& batch, Scratch* scratch) {
   const ConvLayer& layer = *static_cast<const ConvLayer*>(context);
-  const uint32_t neighbours = batch.panel_step == 1 ? batch.num_panels : 1;
-  for (uint32_t i = 0; i < batch.num_panels; i += neighbours) MultiplyPanels(layer, batch, i, neighbours, scratch);
+  const uint32_t fit = std::max(4u, kNearFloats / (batch.slot_k * kLanes) / 4 * 4);
+  const uint32_t neighbours = batch.panel_step == 1 ? std::min(fit, batch.num_panels) : 1;
+  for (uint32_t i = 0; i < batch.num_panels; i += neighbours) MultiplyPanels(layer, batch, i, std::min(neighbours, batch.num_panels - i), scratch);
 }
 
 }  // namespace
