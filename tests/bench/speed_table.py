@@ -33,9 +33,10 @@ WEIGHT_SCALE = 0.05
 # Quick, and as large as a model within 0.1 point of its accuracy: how well it predicts makes no difference here.
 RECIPE = {"error_budget": 0.02}
 
-# What a table is of: where the other side lies, and the recipe of ours. `itself` as weights_of() says it.
 @dataclasses.dataclass(frozen=True)
 class Table:
+    """What a table is of: which models, as `weights_of` says it, how the files of either side end, and the recipe of ours."""
+
     itself: str
     ending: str
     smart: str
