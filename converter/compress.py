@@ -71,7 +71,15 @@ class CompressedTensor:
         return self.quantized.value_kind
 
 
-def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, factor: np.ndarray | None = None, trained: Iterable[Quantized] = (), rounded: Quantized | None = None) -> CompressedTensor:
+def compress_tensor(
+    values: np.ndarray,
+    axis: int,
+    settings: TensorSettings,
+    factor: np.ndarray | None = None,
+    trained: Iterable[Quantized] = (),
+    rounded: Quantized | None = None,
+    target: np.ndarray | None = None,
+) -> CompressedTensor:
     """Compresses one constant tensor.
 
     Args:
@@ -80,6 +88,7 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, fac
         settings: see `TensorSettings`. An int8 tensor is stored as it is, whatever they ask for.
         factor: of `feedback.feedback_factor`, from the layer's inputs; None rounds without data.
         rounded: what these values and settings became before, where that is known; it is not done again.
+        target: float32 `(num_channels, channel_elements)`, what to round instead of the values, see `sequential`. Errors are those of the values all the same.
         trained: what a training handed over of all weights; the one whose values these are, but for the scales, is kept exactly. See `structure`.
 
     Raises:
@@ -93,7 +102,7 @@ def compress_tensor(values: np.ndarray, axis: int, settings: TensorSettings, fac
         if not np.isfinite([matrix.min(), matrix.max()]).all():  # nan wins both; no array of flags
             raise UnpackableWeightError("weights must be finite. Received: inf or nan.")
         handed_over = (structure.with_scales(matrix, candidate) for candidate in trained)
-        quantized = next(filter(None, handed_over), None) or rounded or _quantize(matrix, settings, factor)
+        quantized = next(filter(None, handed_over), None) or rounded or _quantize(matrix, settings, factor, matrix if target is None else target)
     else:
         raise ValueError(f"weights must be float32 or int8. Received: {values.dtype}.")
     inner = int(np.prod(values.shape[axis + 1 :], dtype=np.int64))
@@ -156,13 +165,13 @@ def entropy(ids: np.ndarray) -> float:
     return float(-(share * np.log2(share)).sum())
 
 
-def _quantize(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | None) -> Quantized:
+def _quantize(matrix: np.ndarray, settings: TensorSettings, factor: np.ndarray | None, target: np.ndarray) -> Quantized:
     if settings.buckets == "binary":
         ids, scales = buckets.binarize(matrix)
         return Quantized(ids, "midrise", scales)
     if settings.buckets == "midrise":
-        return _round(matrix, settings, factor)
-    rounded = _decompose(matrix, settings) if settings.buckets == "smartdeal" else _round(matrix, settings, factor)
+        return _round(target, settings, factor)
+    rounded = _decompose(target, settings) if settings.buckets == "smartdeal" else _round(target, settings, factor)
     exact = structure.recognise(matrix)
     return exact if exact is not None and _bits(exact) <= _bits(rounded) + _EXACT_BITS * matrix.size else rounded
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from tflite_smart import __version__
-from tflite_smart.converter import accuracy, check, from_keras, layer_statistics, model_writer, search, unknown_fields
+from tflite_smart.converter import accuracy, check, from_keras, layer_statistics, model_writer, pieces, search, sequential, unknown_fields
 from tflite_smart.converter.budget_search import MOST_BUDGET
 from tflite_smart.converter.candidates import Candidates
 from tflite_smart.converter.compress import TensorSettings
@@ -51,8 +51,8 @@ def convert(
         model: path of a .tflite, .keras or .h5 file or of a SavedModel folder; the bytes of a .tflite; or a Keras 3 or tf_keras model.
         recipe: a name, a .json file, a mapping or a `SmartConfig`; None is `lossless_accuracy`. It holds the target: `{"target_size_bytes": 2000000}`, see `SmartConfig`.
         calibration_data: sample inputs, unlabelled, some hundred of them; an array, or input name -> array, first axis = samples. The rounding then minimises the error of
-            every layer's output on them instead of that of its weights, and the bits go where they count on them, which reaches the same fidelity with fewer bits. The shipped
-            recipes work without.
+            every layer's output on them instead of that of its weights, layer after layer, each behind the rounded ones before it, and the bits go where they count on them,
+            which reaches the same fidelity with fewer bits. The shipped recipes work without.
         output: where the result goes; None keeps nothing and reports what would come out.
         overwrite: replace an existing output.
         progress: called with (phase, done, total).
@@ -138,10 +138,22 @@ def _write_on_target(job: "Job", fidelity: search.Fidelity) -> _Written:
 def _write(job: "Job", fidelity: search.Fidelity) -> _Written:
     model, path = Model.read(job.source), os.path.join(job.folder, "smart.tflite")
     planned, left_alone = plan(model, dataclasses.replace(job.config, error_budget=fidelity.error_budget), fidelity.candidates.factors, fidelity.facts, job.trained)
+    pair = _pair(job) if fidelity.candidates.factors is not None and job.calibration_data is not None else None
     with job.clock.phase("encode", len(planned)) as step:
-        encoded = [step(encode_and_release(model, entry, fidelity.candidates.rounded(index, entry.decision))) for index, entry in enumerate(planned)]
+        if pair is not None:
+            encoded = sequential.encode(model, planned, pair, step)
+        else:
+            encoded = [step(encode_and_release(model, entry, fidelity.candidates.rounded(index, entry.decision))) for index, entry in enumerate(planned)]
     runs_as = _write_checked(model, [entry for entry in encoded if entry.blob], path, job)
     return _Written(path, os.path.getsize(path), encoded, left_alone, runs_as)
+
+
+def _pair(job: "Job") -> pieces.Pair | None:
+    """The model twice, on the calibration data; None where it can't be cut in pieces."""
+    try:
+        return pieces.Pair(job.source, layer_statistics.samples(job.source, job.calibration_data), job.folder)
+    except pieces.Unsuitable:
+        return None
 
 
 def _nothing_packed(written: _Written, job: "Job", size: int) -> _Written:

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
 from tflite_smart.converter import check, layer_statistics
 from tflite_smart.converter.allocate import LayerFacts, Skip, allocate
 from tflite_smart.converter.compress import TensorSettings, compress_tensor
@@ -58,14 +60,22 @@ def plan(
     return [Planned(weight, decision, factors, trained) for weight, decision in zip(weights, decisions)], left_alone
 
 
-def encode(planned: Planned, rounded: Quantized | None = None) -> Encoded:
-    """Packs one weight, unless the plan or its size say otherwise. `rounded` as in `compress_tensor`."""
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What a layer's inputs say in the compressed model: `factor` and `target` of `compress_tensor`."""
+
+    factor: np.ndarray
+    target: np.ndarray
+
+
+def encode(planned: Planned, rounded: Quantized | None = None, seen: Seen | None = None) -> Encoded:
+    """Packs one weight, unless the plan or its size say otherwise. `rounded` as in `compress_tensor`; `seen` takes the place of what is known of the original's layers."""
     weight, settings = planned.weight, planned.decision
     if isinstance(settings, Skip):
         return Encoded(weight, skipped=settings.reason)
     try:
-        factor = planned.factors.of(weight.buffer) if planned.factors else None
-        result = compress_tensor(weight.values(), weight.info.axis, settings, factor, planned.trained, rounded)
+        factor = seen.factor if seen else planned.factors.of(weight.buffer) if planned.factors else None
+        result = compress_tensor(weight.values(), weight.info.axis, settings, factor, planned.trained, rounded, seen and seen.target)
     except UnpackableWeightError as error:
         return Encoded(weight, skipped=str(error).rstrip("."))
     size = counted_bytes(weight, len(result.blob))
@@ -83,8 +93,8 @@ def counted_bytes(weight: Weight, blob_bytes: int) -> int:
     return max(blob_bytes, least) + len(weight.sites) * (_FUSED_BYTES if name in FUSED else _ELEMENTWISE_BYTES if name in _ELEMENTWISE else _EXPAND_BYTES)
 
 
-def encode_and_release(model: Model, planned: Planned, rounded: Quantized | None = None) -> Encoded:
+def encode_and_release(model: Model, planned: Planned, rounded: Quantized | None = None, seen: Seen | None = None) -> Encoded:
     """Encodes one weight and gives the memory of the original's bytes back."""
-    encoded = encode(planned, rounded)
+    encoded = encode(planned, rounded, seen)
     model.release()
     return encoded

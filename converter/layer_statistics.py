@@ -25,7 +25,7 @@ _ROWS_PER_ELEMENT, _LEAST_ROWS = 4, 8192  # input vectors looked at for each of 
 
 
 @dataclasses.dataclass(frozen=True)
-class _Layer:
+class Layer:
     """A weight whose inputs are looked at: the tensor they come from, `vectors(values, most, rng)`, which draws vectors of the weight's k from it, and the taps of its filter."""
 
     buffer: int
@@ -33,6 +33,10 @@ class _Layer:
     k: int
     vectors: Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
     taps: tuple[int, int] = (1, 1)
+
+    def most_rows(self, num_samples: int) -> int:
+        """How many vectors to draw from one sample."""
+        return -(-(_ROWS_PER_ELEMENT * self.k + _LEAST_ROWS) // num_samples)
 
 
 class Factors:
@@ -71,20 +75,20 @@ def collect(source, model: Model, weights: list[Weight], data, folder: str, step
         RuntimeError, ValueError: LiteRT can't run the model.
     """
     factors = Factors(folder)
-    layers = [layer for layer in _layers(model, weights) if layer.k <= (_LARGEST_MADE_UP_K if made_up else _LARGEST_K)]
+    layers = [layer for layer in layers_of(model, weights) if layer.k <= (_LARGEST_MADE_UP_K if made_up else _LARGEST_K)]
     for group in _groups(layers):
         if all(factors.of(layer.buffer) is not None for layer in group):
             step(group)
             continue
         interpreter = _interpreter(source)
-        samples = calibration.samples(interpreter.get_input_details(), data, MAX_SAMPLES, calibration.signature_names(interpreter))
-        moments = {layer.buffer: _SecondMoment(layer.k) for layer in group}
+        chosen = _samples(interpreter, data)
+        moments = {layer.buffer: Moment(layer.k, layer.k) for layer in group}
         rng = np.random.default_rng(_SEED)
-        for sample in samples:
+        for sample in chosen:
             calibration.run(interpreter, sample)
             for layer in group:
-                most = -(-(_ROWS_PER_ELEMENT * layer.k + _LEAST_ROWS) // len(samples))
-                moments[layer.buffer].add(layer.vectors(interpreter.get_tensor(layer.tensor), most, rng))
+                rows = layer.vectors(interpreter.get_tensor(layer.tensor), layer.most_rows(len(chosen)), rng)
+                moments[layer.buffer].add(rows, rows)
         for layer in group:
             moment = moments.pop(layer.buffer).mean()
             factors.save(layer.buffer, feedback.feedback_factor(feedback.half_typical(moment, layer.taps) if made_up else moment))
@@ -92,15 +96,25 @@ def collect(source, model: Model, weights: list[Weight], data, folder: str, step
     return factors
 
 
-class _SecondMoment:
-    """Mean of x x^T over vectors x of length k, taken some hundred at a time: a product with few rows would only move the matrix through memory."""
+def samples(source, data) -> list[list[np.ndarray]]:
+    """The samples of the data that layers are looked at with."""
+    return _samples(_interpreter(source), data)
 
-    def __init__(self, k: int):
-        self._sum, self._count, self._waiting, self._num_waiting = np.zeros((k, k), np.float32), 0, [], 0
 
-    def add(self, rows: np.ndarray) -> None:
-        self._waiting.append(rows)
-        self._num_waiting += len(rows)
+def _samples(interpreter, data) -> list[list[np.ndarray]]:
+    return calibration.samples(interpreter.get_input_details(), data, MAX_SAMPLES, calibration.signature_names(interpreter))
+
+
+class Moment:
+    """Mean of y x^T over pairs of vectors, taken some hundred at a time: a product with few rows would only move the matrix through memory. Args: its shape, lengths of y and of x."""
+
+    def __init__(self, *shape: int):
+        self._sum, self._count, self._waiting, self._num_waiting = np.zeros(shape, np.float32), 0, [], 0
+
+    def add(self, y: np.ndarray, x: np.ndarray) -> None:
+        """Pairs, `(rows, length)` each."""
+        self._waiting.append((y, x))
+        self._num_waiting += len(x)
         if self._num_waiting >= _ROWS_AT_ONCE:
             self._flush()
 
@@ -110,9 +124,9 @@ class _SecondMoment:
 
     def _flush(self) -> None:
         if self._waiting:
-            rows = np.concatenate(self._waiting)
-            self._sum += rows.T @ rows
-            self._count += len(rows)
+            y, x = (np.concatenate(rows) for rows in zip(*self._waiting))
+            self._sum += y.T @ x
+            self._count += len(x)
             self._waiting, self._num_waiting = [], 0
 
 
@@ -127,7 +141,7 @@ def _interpreter(source):
     )
 
 
-def _groups(layers: list[_Layer]) -> Iterator[list[_Layer]]:
+def _groups(layers: list[Layer]) -> Iterator[list[Layer]]:
     group, held = [], 0
     for layer in layers:
         size = 4 * layer.k * layer.k
@@ -140,7 +154,7 @@ def _groups(layers: list[_Layer]) -> Iterator[list[_Layer]]:
         yield group
 
 
-def _layers(model: Model, weights: list[Weight]) -> list[_Layer]:
+def layers_of(model: Model, weights: list[Weight]) -> list[Layer]:
     main = model.schema.subgraphs[0]
     layers = []
     for weight in weights:
@@ -153,14 +167,14 @@ def _layers(model: Model, weights: list[Weight]) -> list[_Layer]:
         if inputs.type != schema.TensorType.FLOAT32:
             continue
         if weight.info.op_type == "FULLY_CONNECTED":
-            layers.append(_Layer(weight.buffer, source, dimensions[1], lambda x, most, rng, k=dimensions[1]: _draw(x.reshape(-1, k), most, rng)))
+            layers.append(Layer(weight.buffer, source, dimensions[1], lambda x, most, rng, k=dimensions[1]: draw(x.reshape(-1, k), most, rng)))
         elif weight.info.op_type == "CONV_2D" and shape(inputs)[-1] == dimensions[3]:
             k = dimensions[1] * dimensions[2] * dimensions[3]
-            layers.append(_Layer(weight.buffer, source, k, lambda x, most, rng, d=dimensions, o=op.builtinOptions: _draw(patches(x, d, o), most, rng), dimensions[1:3]))
+            layers.append(Layer(weight.buffer, source, k, lambda x, most, rng, d=dimensions, o=op.builtinOptions: draw(patches(x, d, o), most, rng), dimensions[1:3]))
     return layers
 
 
-def _draw(vectors: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+def draw(vectors: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
     """At most so many of the vectors `(..., ...)`, which may be a view that is dear to copy: `(rows, k)`."""
     positions = vectors.shape[: 1 if vectors.ndim == 2 else 3]
     count = int(np.prod(positions))
