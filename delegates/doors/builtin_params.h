@@ -11,7 +11,7 @@ namespace tfl {
 
 enum BuiltinCode : int {
   kAdd = 0, kAveragePool2D = 1, kConcatenation = 2, kConv2D = 3, kDepthwiseConv2D = 4, kLogistic = 14, kMaxPool2D = 17, kMul = 18, kRelu = 19,
-  kReluN1To1 = 20, kRelu6 = 21, kReshape = 22, kSoftmax = 25, kPad = 34, kTranspose = 39, kMean = 40, kSub = 41, kNeg = 59, kRsqrt = 76, kSquaredDifference = 99, kHardSwish = 117, kBatchMatMul = 126
+  kReluN1To1 = 20, kRelu6 = 21, kReshape = 22, kSoftmax = 25, kPad = 34, kTranspose = 39, kMean = 40, kSub = 41, kNeg = 59, kRsqrt = 76, kSquaredDifference = 99, kHardSwish = 117, kBatchMatMul = 126, kGelu = 150
 };
 
 enum Fused : int { kFusedNone = 0, kFusedRelu = 1, kFusedReluN1To1 = 2, kFusedRelu6 = 3 };
@@ -43,6 +43,10 @@ struct DepthwiseConv2DParams {
   int depth_multiplier;
   Fused activation;
   int dilation_width, dilation_height;
+};
+
+struct GeluParams {
+  bool approximate;
 };
 
 struct PoolParams {

@@ -113,6 +113,13 @@ class CurveOp : public UnaryOp {
   const Curve curve_;
 };
 
+// Not the one approximated by tanh.
+class GeluOp : public CurveOp {
+ public:
+  GeluOp() : CurveOp(Curve::kGelu) {}
+  static bool Supports(const tfl::Context& context, const tfl::Node& node) { return CurveOp::Supports(context, node) && !Params<tfl::GeluParams>(node).approximate; }
+};
+
 class ClampOp : public UnaryOp {
  public:
   explicit ClampOp(Activation activation) : activation_(activation) {}

@@ -36,6 +36,7 @@ constexpr GlueKind kKinds[] = {
     Kind<BinaryOp>(tfl::kSub, "SUB", true, Binary::kSub),
     Kind<CurveOp>(tfl::kHardSwish, "HARD_SWISH", false, Curve::kHardSwish),
     Kind<CurveOp>(tfl::kLogistic, "LOGISTIC", false, Curve::kLogistic),
+    Kind<GeluOp>(tfl::kGelu, "GELU", true),
     Kind<ClampOp>(tfl::kRelu, "RELU", false, Activation::kRelu),
     Kind<ClampOp>(tfl::kReluN1To1, "RELU_N1_TO_1", false, Activation::kReluN1To1),
     Kind<ClampOp>(tfl::kRelu6, "RELU6", false, Activation::kRelu6),

@@ -58,7 +58,7 @@ def between_layers(rng) -> bytes:
     one = model.constant("one", np.full((1, 1, 1, 8), 0.5, np.float32))
     for name, inputs, kind in (("ADD", lambda: [last, first], schema.AddOptionsT), ("MUL", lambda: [last, one], schema.MulOptionsT), ("SUB", lambda: [last, first], schema.SubOptionsT), ("SQUARED_DIFFERENCE", lambda: [last, one], schema.SquaredDifferenceOptionsT)):
         then(name, inputs(), shape, kind())
-    for name in ("HARD_SWISH", "LOGISTIC", "NEG", "RSQRT", "RELU", "RELU_N1_TO_1", "RELU6"):
+    for name in ("HARD_SWISH", "LOGISTIC", "GELU", "NEG", "RSQRT", "RELU", "RELU_N1_TO_1", "RELU6"):
         then(name, [last], shape)
     then("SOFTMAX", [last], shape, schema.SoftmaxOptionsT(beta=1.0))
     for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):

@@ -136,8 +136,8 @@ class NodeMaker {
   }
 
   Proposal Unary() {
-    constexpr int kCodes[] = {tfl::kLogistic, tfl::kHardSwish, tfl::kRelu, tfl::kReluN1To1, tfl::kRelu6, tfl::kNeg, tfl::kRsqrt};
-    Proposal p = Start(kCodes[input_.Choose(7)], nullptr);
+    constexpr int kCodes[] = {tfl::kLogistic, tfl::kHardSwish, tfl::kRelu, tfl::kReluN1To1, tfl::kRelu6, tfl::kNeg, tfl::kRsqrt, tfl::kGelu};
+    Proposal p = Start(kCodes[input_.Choose(8)], nullptr, tfl::GeluParams{input_.Choose(2) != 0});
     p.bound = p.code == tfl::kRsqrt ? kUnbounded : 2 * p.bound;
     return p;
   }

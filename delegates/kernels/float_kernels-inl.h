@@ -383,5 +383,5 @@ TFS_UNROLL
   namespace tflite_smart {                                                                                                    \
   const FloatKernels name = {Vec::kGemmRows, Gemm,         Depthwise,        Lanes,      WinogradInput,                       \
                              WinogradFilter, WinogradOutput, MultiplyIds,    CombineRow, SumRows, Softmax,    Map<LogisticOf>,   \
-                             Map<SwishOf>, Map<HardSwishOf>, Dequantize, Coefficients,     MixGroups,  ScaleTransposed, ScaleRows};         \
+                             Map<SwishOf>, Map<HardSwishOf>, Map<GeluOf>, Dequantize, Coefficients,     MixGroups,  ScaleTransposed, ScaleRows};         \
   }

@@ -154,6 +154,9 @@ struct FloatKernels {
   void (*swish)(const float* x, size_t count, float* y);
   void (*hard_swish)(const float* x, size_t count, float* y);
 
+  // x * P(X < x) of a normal X.
+  void (*gelu)(const float* x, size_t count, float* y);
+
   // values[i] = ids[i] + offset. Exact. May write up to the next multiple of 32 values.
   void (*dequantize)(const int8_t* ids, size_t count, float offset, float* values);
 

@@ -131,7 +131,10 @@ Status AddTo(Runtime* runtime, const float* x, int64_t count, Activation activat
 
 Status RunCurve(Runtime* runtime, Curve curve, const float* x, int64_t count, float* y) {
   const FloatKernels& kernels = *ActiveIsa().f32;
-  const auto run = curve == Curve::kSwish ? kernels.swish : curve == Curve::kLogistic ? kernels.logistic : kernels.hard_swish;
+  const auto run = curve == Curve::kSwish      ? kernels.swish
+                   : curve == Curve::kLogistic ? kernels.logistic
+                   : curve == Curve::kGelu     ? kernels.gelu
+                                               : kernels.hard_swish;
   return ForParts(runtime, count, 1, 64, [&](int64_t begin, int64_t end) { run(x + begin, static_cast<size_t>(end - begin), y + begin); });
 }
 

@@ -35,7 +35,7 @@ Status RunTranspose(Runtime* runtime, BinaryOperands operands);
 Status AddTo(Runtime* runtime, const float* x, int64_t count, Activation activation, float* y);
 
 // y[i] = curve(x[i]). y may be x.
-enum class Curve { kNone, kLogistic, kSwish, kHardSwish };
+enum class Curve { kNone, kLogistic, kSwish, kHardSwish, kGelu };
 Status RunCurve(Runtime* runtime, Curve curve, const float* x, int64_t count, float* y);
 
 // y[i] = 1 / sqrt(x[i]). y may be x.

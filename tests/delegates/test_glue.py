@@ -53,6 +53,7 @@ CASES = {
     "subtract from a number": ("SUB", [numbers(), X], SHAPE, options("Sub", fusedActivationFunction="RELU")),
     "subtract from pixels": ("SUB", [numbers(6, 7, 1), X], SHAPE, options("Sub")),
     "squared difference": ("SQUARED_DIFFERENCE", [X, numbers(6, 7, 1)], SHAPE, options("SquaredDifference")),
+    "gelu": ("GELU", [X], SHAPE, options("Gelu")),
     "negative": ("NEG", [X], SHAPE, None),
     "1 / square root": ("RSQRT", [X], SHAPE, None),  # NaN where x is below 0
     "relu": ("RELU", [X], SHAPE, None),
