@@ -7,6 +7,7 @@
 
 #include "kernels/int8_parts.h"
 #include "kernels/isa.h"
+#include "kernels/panel_schedule.h"
 
 namespace tflite_smart {
 namespace {
@@ -17,7 +18,7 @@ constexpr float kLeast = -128.0f, kMost = 127.0f;
 constexpr uint32_t kMaxK = std::numeric_limits<int32_t>::max() / (255 * 128);
 
 // Looking through fewer floats takes less time than waking a thread.
-constexpr int64_t kThreadedFloats = 1 << 16;
+constexpr int64_t kThreadedFloats = 1 << 15;
 constexpr size_t kMaxParts = 16;
 
 // Whether 2 * id + 1 is an int8 for every id that the header allows.
@@ -67,15 +68,17 @@ Status QuantizationOfLarge(Runtime* runtime, const float* x, int64_t count, Quan
 
 Status QuantizeImages(Runtime* runtime, const ConvLayer& layer, Quantization* images) {
   const ConvGeometry& g = layer.geometry;
-  const int64_t count = static_cast<int64_t>(g.in_height) * g.in_width * g.in_channels;
-  for (int32_t i = 0; i < g.batch; ++i) {
-    if (count >= kThreadedFloats && runtime->threads.num_threads() > 1) {
-      TFS_RETURN_IF_ERROR(QuantizationOfLarge(runtime, layer.x + i * count, count, &images[i]));
-    } else {
-      images[i] = QuantizationOf(layer.x + i * count, count);
-    }
+  const int64_t count = static_cast<int64_t>(g.in_height) * g.in_width * g.in_channels, threads = runtime->threads.num_threads();
+  if (g.batch < threads && count >= kThreadedFloats) {
+    for (int32_t i = 0; i < g.batch; ++i) TFS_RETURN_IF_ERROR(QuantizationOfLarge(runtime, layer.x + i * count, count, &images[i]));
+    return Status();
   }
-  return Status();
+  const Cuts cuts = Cuts::Make(g.batch, 1, g.batch * count >= kThreadedFloats ? threads : 1);
+  return runtime->threads.ParallelFor(static_cast<size_t>(cuts.parts), [&](size_t part) {
+    const int64_t end = cuts.Begin(static_cast<int64_t>(part) + 1);
+    for (int64_t i = cuts.Begin(static_cast<int64_t>(part)); i < end; ++i) images[i] = QuantizationOf(layer.x + i * count, count);
+    return Status();
+  });
 }
 
 }  // namespace
