@@ -80,14 +80,6 @@ inline bool FinishFast(const int32_t* sums, uint32_t rows, const Int8Epilogue& e
   return !doubts;
 }
 
-// One after the other, where they could not be done at once.
-template <int kVecs>
-__attribute__((noinline)) void FinishSlowly(const int32_t* sums, uint32_t rows, const Int8Epilogue& e, uint32_t first, int8_t* bytes, size_t stride) {
-  for (uint32_t r = 0; r < rows; ++r, sums += kVecs * kLanes, bytes += stride) {
-    if (!Requantizer::Takes(e) || !FinishFast<kVecs>(sums, 1, e, first, bytes, stride)) StoreAny(sums, kVecs * kLanes, e, first, bytes);
-  }
-}
-
 struct Columns {
   int8_t* c;  // row 0, column 0 of the panel
   size_t c_stride;
@@ -105,7 +97,13 @@ __attribute__((noinline)) void FinishRows(const int32_t* sums, uint32_t rows, co
   int8_t part[kMaxInt8Rows * kWidth];  // where only some columns are wanted
   int8_t* const bytes = whole ? to.c + first : part;
   const size_t stride = whole ? to.c_stride : kWidth;
-  if (!Requantizer::Takes(e) || !FinishFast<kVecs>(sums, rows, e, first, bytes, stride)) FinishSlowly<kVecs>(sums, rows, e, first, bytes, stride);
+  for (uint32_t r = 0, count = rows; r < rows;) {  // all at once, or if that can't be one by one
+    const int32_t* const from = sums + r * kWidth;
+    const bool done = Requantizer::Takes(e) && FinishFast<kVecs>(from, count, e, first, bytes + r * stride, stride);
+    if (!done && count == 1) StoreAny(from, kWidth, e, first, bytes + r * stride);
+    if (done || count == 1) r += count;
+    count = done ? count : 1;
+  }
   for (uint32_t r = 0; r < rows && !whole; ++r) std::memcpy(to.c + r * to.c_stride + begin, part + r * kWidth + (begin - first), end - begin);
 }
 
