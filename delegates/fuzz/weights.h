@@ -76,7 +76,7 @@ inline std::vector<uint8_t> MakeWeight(Input* input, const WeightKind& kind) {
     }
   };
   const uint32_t group_size = 1 + noise % 8, group_stride = noise >> 8 & 1 && k % group_size == 0 ? k / group_size : 1;
-  const uint32_t groups = (k + group_size - 1) / group_size, slice_groups = 1 + (noise >> 16) % groups;
+  const uint32_t groups = (k + group_size - 1) / group_size, slice_groups = 1 + (noise >> 16) % std::max(groups, 1u);
   if (kind.value_kind == static_cast<uint8_t>(ValueKind::kSmartdeal)) {
     blob.resize(blob.size() + kGroupingBytes);
     Store32(group_size, blob.data() + blob.size() - 12);
