@@ -159,7 +159,7 @@ class Candidates:
         model = Model.read(self._source)
         results = [self._pack(index, decision) for index, decision in enumerate(decisions)]
         fresh = find_weights(model)[0]
-        packed = [(weight, blob, Encoding("raw", weight.info.axis, decision.compute)) for weight, decision, (blob, *_) in zip(fresh, decisions, results) if blob]
+        packed = [(weight, blob, Encoding(weight.info.axis, decision.compute)) for weight, decision, (blob, *_) in zip(fresh, decisions, results) if blob]
         numbers = rewrite(model, packed, self._config).buffers
         size = model.write(self._path, overwrite=True)
         written = Model.read(self._path)

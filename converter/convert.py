@@ -238,7 +238,7 @@ def source_name(model: object) -> str:
 
 
 def _encoding(entry: Encoded) -> Encoding:
-    return Encoding(entry.codec, entry.weight.info.axis, entry.compute)
+    return Encoding(entry.weight.info.axis, entry.compute)
 
 
 def _row(entry: Encoded, runs_as: str) -> TensorRow:

@@ -18,7 +18,7 @@ from tflite_smart.converter.recipe import SmartConfig
 from tflite_smart.converter.selection import Weight, is_fused
 
 METADATA_ENTRY = "TFLITE_SMART"
-_REQUIRES = "the TFLite Smart delegate: pip install tflite_smart, then tflite_smart.Interpreter(path), or load the library that `tflite_smart delegate` names"
+_REQUIRES = "pip install tflite_smart, then tflite_smart.Interpreter(path) or the delegate that `tflite_smart delegate` names"
 
 
 @dataclasses.dataclass(frozen=True)

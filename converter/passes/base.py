@@ -13,7 +13,7 @@ OP_PREFIX = "TFLiteSmart."
 SCALES_NAME = "scales"  # of the constant with the scales of an int8 weight
 # What an option means that is not there: the value that it nearly always has.
 USUAL = {"builtin_version": 1, "depth_multiplier": 1, "dilation_h": 1, "dilation_w": 1, "keep_num_dims": 0, "stride_h": 1, "stride_w": 1}
-TEXTS = ("activation", "codec", "compute", "padding")  # the options that are no numbers
+TEXTS = ("activation", "compute", "padding")  # the options that are no numbers
 PADDING = {schema.Padding.SAME: "SAME", schema.Padding.VALID: "VALID"}
 # The activations that LiteRT's own convolution kernels know, and ours.
 ACTIVATIONS = {
@@ -55,7 +55,6 @@ class Encoding:
     `compute` is what operators that multiply say of their arithmetic, see `recipe.WeightConfig`.
     """
 
-    codec: str
     axis: int
     compute: str | None = None
 
@@ -96,7 +95,7 @@ def read_options(op: schema.OperatorT) -> dict[str, int | str]:
 def replace(model: Model, site: Site, encoding: Encoding, name: str, inputs: list[int], attributes: dict) -> Edit:
     """Turns the operator into a custom one in place, so that its position and its outputs stay."""
     op, before = site.op, model.op_name(site.op)
-    attributes = {**attributes, **described(model, op, encoding)}
+    attributes = {**attributes, **described(model, op)}
     op.opcodeIndex = model.custom_code(OP_PREFIX + name)
     op.inputs = np.array(inputs, np.int32)
     op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.NONE, None
@@ -105,12 +104,9 @@ def replace(model: Model, site: Site, encoding: Encoding, name: str, inputs: lis
     return Edit(before, OP_PREFIX + name, op)
 
 
-def described(model: Model, op: schema.OperatorT, encoding: Encoding) -> dict:
-    return {
-        "codec": encoding.codec,
-        "builtin_code": model.op_number(op),
-        "builtin_version": model.op_version(op),
-    }
+def described(model: Model, op: schema.OperatorT) -> dict:
+    """What the operator was. Nothing of its weight, which says that itself."""
+    return {"builtin_code": model.op_number(op), "builtin_version": model.op_version(op)}
 
 
 def input_tensor(site: Site, number: int) -> schema.TensorT | None:

@@ -28,7 +28,7 @@ def apply(model: Model, site: Site, encoding: Encoding, weight: schema.TensorT) 
     output = model.add_tensor(site.subgraph, expanded)
     # The trigger makes the operator depend on the activations, or the runtime would run all Expands of the model first and keep their outputs at once.
     inputs = [site.tensor] + ([site.trigger] if site.trigger >= 0 else [])
-    attributes = {"axis": encoding.axis, **described(model, site.op, encoding)}
+    attributes = {"axis": encoding.axis, **described(model, site.op)}
     op = schema.OperatorT(
         opcodeIndex=model.custom_code(OP), inputs=np.array(inputs, np.int32), outputs=np.array([output], np.int32), customOptions=custom_options(attributes)
     )
