@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 512
 _GROUP_BYTES = 256 << 20  # second moments held at once
 _LARGEST_K = 8192  # a factor of a wider layer would take more time and room than its weights are worth
 _LARGEST_MADE_UP_K = 2048  # where nobody asked for it, it must be quick
-_ROWS_PER_ELEMENT, _LEAST_ROWS = 4, 8192  # input vectors looked at for each of the k, and at least
+ROWS_PER_ELEMENT, _LEAST_ROWS = 4, 8192  # input vectors looked at for each of the k, and at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Layer:
 
     def most_rows(self, num_samples: int) -> int:
         """How many vectors to draw from one sample."""
-        return -(-(_ROWS_PER_ELEMENT * self.k + _LEAST_ROWS) // num_samples)
+        return -(-(ROWS_PER_ELEMENT * self.k + _LEAST_ROWS) // num_samples)
 
 
 class Factors:

@@ -29,7 +29,7 @@ class Pair:
         folder: for the pieces.
 
     Attributes:
-        num_samples: how many are run.
+        num_samples: how many are run; has_all: whether these are all.
 
     Raises:
         Unsuitable: the model has variables, or several subgraphs, so that its operators are no row.
@@ -49,7 +49,7 @@ class Pair:
         chosen = samples[:: -(-len(samples) // count)]
         starts = {index: [sample[number] for sample in chosen] for number, index in enumerate(indices(self._main.inputs))}
         self._values = dict(starts), dict(starts)  # tensor -> arrays by sample, of the original and of the other
-        self._done, self.num_samples = 0, len(chosen)
+        self._done, self.num_samples, self.has_all = 0, len(chosen), len(chosen) == len(samples)
 
     @property
     def differs(self) -> bool:

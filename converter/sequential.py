@@ -10,6 +10,7 @@ and `feedback` then rounds those, with that H. So every layer mends what the lay
 `W D + E[(s - s') x'^T]`. Without it the sum's error stays, and the branch alone, drawn towards 0 by the noise in its inputs, makes it larger.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -44,7 +45,7 @@ def encode(model: Model, planned: list[Planned], pair: Pair, step: Callable = la
     for index in sorted(range(len(planned)), key=lambda index: first_use[index]):
         entry, weight = planned[index], planned[index].weight
         layer, seen = layers.get(weight.buffer), None
-        if layer is not None and isinstance(entry.decision, TensorSettings):
+        if layer is not None and isinstance(entry.decision, TensorSettings) and _shows_enough(model, layer, weight.sites[0].op, pair):
             try:
                 pair.reach(first_use[index])
                 seen = _look(model, layer, weight.sites[0].op, to_matrix(weight.values(), weight.info.axis), pair)
@@ -55,6 +56,12 @@ def encode(model: Model, planned: list[Planned], pair: Pair, step: Callable = la
             values = decode(np.frombuffer(result.blob, np.uint8), weight.info.shape, weight.info.axis)
             pair.replace(weight.buffer, values.astype(weight.stored.dtype))
     return [results[index] for index in range(len(planned))]
+
+
+def _shows_enough(model: Model, layer: layer_statistics.Layer, op: schema.OperatorT, pair: Pair) -> bool:
+    """Whether the samples say as much as can be had. Where a large model leaves room for some of them only, a layer with few positions is better off with what all of them say of the original."""
+    positions = math.prod(shape(model.schema.subgraphs[0].tensors[int(op.outputs[0])])[:-1])
+    return pair.has_all or pair.num_samples * positions >= layer_statistics.ROWS_PER_ELEMENT * layer.k
 
 
 def _look(model: Model, layer: layer_statistics.Layer, op: schema.OperatorT, weight: np.ndarray, pair: Pair) -> Seen:

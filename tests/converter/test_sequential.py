@@ -91,7 +91,20 @@ def test_replaced_weights_change_only_the_second_version(source, tmp_path):
 
 def test_memory_bounds_the_samples(source, tmp_path, monkeypatch):
     monkeypatch.setattr(pieces, "_KEPT_BYTES", 1)
-    assert pair_of(source, tmp_path, 100).num_samples == pieces._LEAST_SAMPLES - 7, "every fourth of 100"
+    pair = pair_of(source, tmp_path, 100)
+    assert pair.num_samples == pieces._LEAST_SAMPLES - 7 and not pair.has_all, "every fourth of 100"
+
+
+def test_some_samples_are_enough_only_where_a_layer_has_many_positions(source, tmp_path, monkeypatch):
+    """25 samples of 36 positions are 900 vectors, of 144 numbers each."""
+    model = Model.read(source)
+    layer = layer_statistics.layers_of(model, encoding.find_weights(model)[0])[0]
+    op = model.schema.subgraphs[0].operators[0]
+    assert sequential._shows_enough(model, layer, op, pair_of(source, tmp_path, 25))
+    monkeypatch.setattr(pieces, "_KEPT_BYTES", 1)
+    assert sequential._shows_enough(model, layer, op, pair_of(source, tmp_path, 100))
+    monkeypatch.setattr(layer_statistics, "ROWS_PER_ELEMENT", 7)
+    assert not sequential._shows_enough(model, layer, op, pair_of(source, tmp_path, 100))
 
 
 def test_the_target_is_the_least_squares_answer(source, tmp_path):
