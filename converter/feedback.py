@@ -30,6 +30,7 @@ from tflite_smart.delegates import native
 # Relative to the mean of H's diagonal: inputs that never occurred in the calibration data still keep their weights near where they were.
 _DAMPING = 0.02
 _BLOCK = 64
+# Compared by the outputs of a calibrated VGG16 at 40 times smaller, on training images that did not calibrate: from .2 to .5, and from 1.1 to 1.25, they hardly differ, and are better than without.
 _WIDE = 0.33  # steps are wide that round so many of the weights to 0
 _MOST_GAIN = 1.25  # at most, for channels that have hardly an id left
 _CHANNELS = 128  # rounded at once, whatever the number of threads: sums of another shape may round another way
