@@ -58,7 +58,7 @@ class NodeMaker {
 
   Proposal Convolution(uint32_t n, bool depthwise) {
     const uint32_t fh = 1 + input_.Choose(3), fw = 1 + input_.Choose(3), channels = Channels(), k = fh * fw * (depthwise ? 1 : channels);
-    if (n == 0 || IsTooLarge(Elements() / std::max(channels, 1u), uint64_t{n} * k)) return {};
+    if (n == 0 || k == 0 || IsTooLarge(Elements() / std::max(channels, 1u), uint64_t{n} * k)) return {};
     OptionsWriter options;
     options.Int("stride_h", Odd(&input_, 1 + input_.Choose(2)));
     options.Int("stride_w", Odd(&input_, 1 + input_.Choose(2)));
