@@ -17,7 +17,7 @@ using namespace tflite_smart::fuzz;
 
 constexpr int64_t kMaxElements = 1 << 16;  // of a tensor
 constexpr double kMaxComparable = 1e4, kMaxFinite = 1e36;
-constexpr long kBytesPerNode = 4096, kBytesPerTensor = 16, kBytesPerChannel = 24;
+constexpr long kBytesPerNode = 4096, kBytesPerTensor = 16, kBytesPerChannel = 24, kBytesPerPanel = 544;  // the last: PanelFactors
 
 // Nodes begin..end-1 as one segment, or one foreign node.
 class Part {
@@ -229,10 +229,10 @@ class Graph {
     }
   }
 
-  // What ops say about themselves and their channels, the ids of all weights, which may be kept, as bytes or packed for integer kernels, and 12 bytes for every row that is quantized on the way.
+  // What ops say about themselves, their channels and panels of channels, the ids of all weights, which may be kept, as bytes or packed for integer kernels, and 12 bytes for every row that is quantized on the way.
   long MaxAllocated() const {
     long bytes = static_cast<long>(runtime_.num_tensors()) * kBytesPerTensor + runtime_.num_nodes() * kBytesPerNode;
-    for (const std::vector<int32_t>& shape : first_shapes_) bytes += shape.empty() ? 0 : shape.back() * kBytesPerChannel;
+    for (const std::vector<int32_t>& shape : first_shapes_) bytes += shape.empty() ? 0 : shape.back() * kBytesPerChannel + (shape.back() / 32 + 1) * kBytesPerPanel;
     if (coarse_) bytes += 12 * static_cast<long>(FakeRuntime::kMaxBytes / sizeof(float));
     if (keeps_ids_) bytes += static_cast<long>(2 * threads_.total_ids.load()) + runtime_.num_nodes() * static_cast<long>(kKeptSlackBytes);
     return bytes;
