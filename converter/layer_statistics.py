@@ -148,9 +148,12 @@ def _looking_at(source, tensors: list[int], folder: str):
     shown = set(tensors) - set(indices(main.inputs))  # those are kept anyway
     main.outputs = np.array(list(dict.fromkeys([*indices(main.outputs), *sorted(shown)])), np.int32)
     path = os.path.join(folder, "shown.tflite")
-    with open(path, "wb") as file:
-        model_writer.write_stream(model, file)
-    return litert.Interpreter(model_path=path, num_threads=min(2, os.cpu_count() or 1))
+    try:
+        with open(path, "wb") as file:
+            model_writer.write_stream(model, file)
+        return litert.Interpreter(model_path=path, num_threads=min(2, os.cpu_count() or 1))
+    finally:
+        os.remove(path)  # LiteRT has mapped it
 
 
 def _groups(layers: list[Layer]) -> Iterator[list[Layer]]:

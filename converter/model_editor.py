@@ -149,6 +149,10 @@ class Model:
                     found.setdefault(tensor, []).append((op, number))
         return found
 
+    def producers(self, subgraph: schema.SubGraphT) -> dict[int, schema.OperatorT]:
+        """For every tensor index that an operator writes, that operator."""
+        return {index: op for op in subgraph.operators or () for index in indices(op.outputs)}
+
     def buffers_outside_graph(self) -> set[int]:
         """Buffers that metadata refers to: never a weight."""
         held = {entry.buffer for entry in self.schema.metadata or ()}

@@ -16,17 +16,17 @@ _BIAS = 2
 
 def apply(model: Model, subgraph: schema.SubGraphT) -> int:
     """Moves such constants, which must have one number per channel, and removes the ADDs; returns how many."""
-    makers = {index: op for op in subgraph.operators or () for index in indices(op.outputs)}
+    producers = model.producers(subgraph)
     consumers, outputs, found = model.consumers(subgraph), indices(subgraph.outputs), 0
     for op in list(subgraph.operators or ()):
         if model.op_name(op) != "ADD" or len(indices(op.inputs)) != 2 or getattr(op.builtinOptions, "fusedActivationFunction", None) != schema.ActivationFunctionType.NONE:
             continue
         heads, bias = sorted(indices(op.inputs), key=lambda index: model.is_constant(subgraph.tensors[index]))
-        turned = makers.get(heads)
+        turned = producers.get(heads)
         if turned is None or model.op_name(turned) != "RESHAPE" or len(indices(turned.inputs)) != 2 or min(indices(turned.inputs)) < 0:
             continue
         product, target = indices(turned.inputs)
-        dense = makers.get(product)
+        dense = producers.get(product)
         if dense is None or not _takes_bias(model, dense) or any(len(consumers[index]) > 1 or index in outputs for index in (heads, product)):
             continue
         if _is_per_channel(model, *(subgraph.tensors[index] for index in (product, target, bias))):

@@ -20,35 +20,35 @@ _Numbers = list[int | None]  # of a scalar or a vector; None: not known before t
 def apply(model: Model, subgraph: schema.SubGraphT) -> int:
     """Makes such shapes constants, under their own indices, and removes the operators that nobody needs any more; returns how many."""
     before, consumers, outputs = len(subgraph.operators or ()), model.consumers(subgraph), indices(subgraph.outputs)
-    makers = {index: op for op in subgraph.operators or () for index in indices(op.outputs)}
+    producers = model.producers(subgraph)
     for op in list(subgraph.operators or ()):
         target = int(op.inputs[1]) if model.op_name(op) == "RESHAPE" and len(indices(op.inputs)) == 2 else -1
-        if target not in makers or target in outputs or not all(model.op_name(reader) == "RESHAPE" and number == 1 for reader, number in consumers[target]):
+        if target not in producers or target in outputs or not all(model.op_name(reader) == "RESHAPE" and number == 1 for reader, number in consumers[target]):
             continue
-        numbers = _numbers(model, subgraph, makers, target)
+        numbers = _numbers(model, subgraph, producers, target)
         values = [-1 if number is None else number for number in numbers or [0]]
         # With a 0 among them anything could be left.
         if min(values) < -1 or 0 in values or values.count(-1) != 1 or numbers.count(None) != 1 or (len(values),) != shape(subgraph.tensors[target]):
             continue
         model.schema.buffers.append(schema.BufferT(np.frombuffer(np.array(values, np.int32).tobytes(), np.uint8)))
         subgraph.tensors[target].buffer = len(model.schema.buffers) - 1
-        _remove(model, subgraph, makers.pop(target))
+        _remove(model, subgraph, producers.pop(target))
     return before - len(subgraph.operators or ())
 
 
-def _numbers(model: Model, subgraph: schema.SubGraphT, makers: dict[int, schema.OperatorT], index: int, depth: int = _DEPTH) -> _Numbers | None:
+def _numbers(model: Model, subgraph: schema.SubGraphT, producers: dict[int, schema.OperatorT], index: int, depth: int = _DEPTH) -> _Numbers | None:
     """What is known of an int32 scalar or vector; None where not even its length is."""
     tensor = subgraph.tensors[index]
     if index < 0 or tensor.type != schema.TensorType.INT32 or len(shape(tensor)) > 1:
         return None
     if model.is_constant(tensor):
         return model.values(tensor).reshape(-1).tolist() if model.has_data(tensor) else None
-    op, found = makers.get(index), None
+    op, found = producers.get(index), None
     if op and depth and model.op_name(op) == "SHAPE" and min(indices(op.inputs), default=-1) >= 0:
         found = _of_shape(subgraph.tensors[int(op.inputs[0])])
     elif op and depth and model.op_name(op) in _COMPUTED:
         compute, num_inputs = _COMPUTED[model.op_name(op)]
-        inputs = [_numbers(model, subgraph, makers, number, depth - 1) for number in indices(op.inputs)]
+        inputs = [_numbers(model, subgraph, producers, number, depth - 1) for number in indices(op.inputs)]
         found = compute(op.builtinOptions, *inputs) if None not in inputs and len(inputs) == (num_inputs or len(inputs)) else None
     return found or [None] * math.prod(shape(tensor))
 
