@@ -55,8 +55,9 @@ void Requantization::SetFactor(uint32_t channel, double factor) {
     const FixedPoint f = ToFixedPoint(factor);
     p.multiplier[j] = f.multiplier;
     p.shift[j] = f.shift;
-    p.factor[j] = std::ldexp(static_cast<float>(f.multiplier), f.shift - 31);
-    p.nudge[j] = f.shift < 0 ? std::ldexp(1.0f, f.shift - 1) : 0.0f;
+    // Divided by powers of two, so exact.
+    p.factor[j] = static_cast<float>(f.multiplier) / static_cast<float>(uint64_t{1} << (31 - f.shift));
+    p.nudge[j] = f.shift < 0 ? 1.0f / static_cast<float>(uint64_t{1} << (1 - f.shift)) : 0.0f;
   }
   p.small = p.small && p.factor[j] < 0.5f;
 }

@@ -106,6 +106,14 @@ def test_32_bit_needs_the_ndk(monkeypatch, tmp_path, capsys):
     assert "ANDROID_NDK_HOME: it must name the folder of Android's NDK to build for armeabi-v7a" in capsys.readouterr().err
 
 
+def test_the_library_of_this_machine_asks_for_no_more_than_androids():
+    """The same sources, so what Android lacks is seen without a build for it."""
+    with open(native.library_path(), "rb") as file:
+        asked = undefined(ELFFile(file))
+    start_files = {"__cxa_finalize", "__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"}
+    assert "malloc" in asked and asked - start_files <= set(cross_build.bionic_symbols())
+
+
 @pytest.mark.skipif(not cross_build.has_zig(), reason="ziglang is not installed")
 def test_what_is_not_on_the_list_stops_the_build(monkeypatch, tmp_path):
     monkeypatch.delenv(cross_build.NDK_VARIABLE, raising=False)
@@ -134,7 +142,7 @@ class TestLibraries:
     def test_asks_only_for_what_every_android_has(self, elf):
         needed = {tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags("DT_NEEDED")}
         assert needed <= {"libc.so", "libm.so", "libdl.so"}
-        asked = {s.name for s in elf.get_section_by_name(".dynsym").iter_symbols() if s["st_shndx"] == "SHN_UNDEF" and s.name}
+        asked = undefined(elf)
         assert "malloc" in asked and asked <= set(cross_build.bionic_symbols())
 
     def test_exports_only_its_own_names(self, elf):
@@ -172,6 +180,11 @@ class TestLibraries:
         assert done.returncode == 0, (done.returncode, done.stderr)
         assert set(isas) <= set(done.stdout.split())
         np.testing.assert_array_equal(np.fromfile(tmp_path / "out", np.float32).reshape(expected.shape), expected)
+
+
+def undefined(elf: ELFFile) -> set[str]:
+    """The functions that a shared library asks for."""
+    return {s.name for s in elf.get_section_by_name(".dynsym").iter_symbols() if s["st_shndx"] == "SHN_UNDEF" and s.name}
 
 
 def build_probe(path: Path, machine: str, root: Path, libc: Path) -> None:
