@@ -11,6 +11,7 @@ namespace tflite_smart {
 
 class ReshapeOp : public GlueOp {
  public:
+  ReshapeOp() { is_view_ = true; }
   static bool Supports(const tfl::Context& context, const tfl::Node& node) {
     return node.inputs->size == 2 && IsConstant(context.tensors[node.inputs->data[1]], tfl::kInt32) &&
            context.tensors[node.inputs->data[1]].bytes <= kMaxRank * sizeof(int32_t);

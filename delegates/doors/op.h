@@ -69,10 +69,11 @@ class Op {
   virtual void AbsorbCurve(int, Curve) {}
 
   // For whoever plans memory: the tensors that Run() reads, and that which it writes; which of the inputs may lie where the output
-  // does, or -1.
+  // does, or -1; and whether the output is the same numbers as that.
   const std::vector<int>& inputs() const { return inputs_; }
   int output() const { return output_; }
   virtual int InPlaceInput() const { return -1; }
+  bool is_view() const { return is_view_; }
 
  protected:
   static Status NotByLines() { return MakeError(Code::kInvalidArgument, "an op without a line window can't be run by lines."); }
@@ -89,6 +90,7 @@ class Op {
   void SetOutput(int tensor) { output_ = tensor; }
 
   Runtime* runtime_ = nullptr;
+  bool is_view_ = false;
 
  private:
   std::vector<int> inputs_;

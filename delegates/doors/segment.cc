@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #endif
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
@@ -135,15 +136,15 @@ Segment::Chain Segment::ChainFrom(tfl::Context* context, size_t first) const {
   return {first, end, std::move(bands)};
 }
 
-// The block of a step's output: that of an input which nobody needs any more, or a new one.
+// The block of a step's output: that of an input which nobody needs any more, or whose numbers it shares, or a new one.
 size_t Segment::BlockOf(size_t step, int time, size_t bytes, std::vector<Block>* blocks) const {
   const Op& op = *steps_[step].op;
   const int last = LastChainWith(op.output());
   const int shared = op.InPlaceInput() < 0 ? tfl::kOptionalTensor : op.inputs()[static_cast<size_t>(op.InPlaceInput())];
   for (const Inner& inner : inner_) {
     Block& block = (*blocks)[inner.block];
-    if (inner.tensor != shared || block.bytes != bytes || block.last != time) continue;
-    block.last = last;
+    if (inner.tensor != shared || block.bytes != bytes || (block.last != time && !op.is_view())) continue;
+    block.last = std::max(block.last, last);
     return inner.block;
   }
   blocks->push_back({bytes, time, last, 0});

@@ -13,7 +13,6 @@ CHANNELS = 32
 SHAPE = (2, 6, 7, CHANNELS)
 LARGE = (1, 40, 41, CHANNELS)  # worth more than one thread
 
-
 LARGE_PLAIN = (1, 36, 40, CHANNELS)  # 180 KB
 
 
@@ -290,3 +289,22 @@ def test_a_long_chain_needs_the_memory_of_two_tensors(rng):
     (workspace,) = [tensor for tensor in interpreter.get_tensor_details() if tensor["name"] == "TFLiteSmart workspace"]
     assert np.prod(workspace["shape"]) == 2 * 4 * np.prod(SHAPE)
     invoke(interpreter, rng.normal(size=SHAPE).astype(np.float32))
+
+
+def test_a_reshaped_tensor_is_the_tensor(rng):
+    """Also where somebody reads it in its old shape afterwards: no second one in memory."""
+    weight = models.random_weight(rng, (CHANNELS, 1, 1, CHANNELS), 0)
+    model = models.ModelBuilder()
+    x, a, reshaped, b, y, shown = (model.tensor(name, SHAPE) for name in ("x", "a", "reshaped", "b", "y", "shown"))
+    conv_node(model, weight, x, a)
+    model.builtin("RESHAPE", [a, model.constant("shape", np.array(SHAPE, np.int32))], [reshaped], options("Reshape"))
+    conv_node(model, weight, reshaped, b)
+    model.builtin("MUL", [b, a], [y], options("Mul"))
+    conv_node(model, weight, y, shown)
+    interpreter = make_interpreter(model.build([x], [shown]))
+    (workspace,) = [tensor for tensor in interpreter.get_tensor_details() if tensor["name"] == "TFLiteSmart workspace"]
+    assert np.prod(workspace["shape"]) == 2 * 4 * np.prod(SHAPE)
+    values = rng.normal(size=SHAPE).astype(np.float32)
+    invoke(interpreter, values)
+    once = conv(weight, values, 1)
+    np.testing.assert_array_equal(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), conv(weight, conv(weight, once, 1) * once, 1))
