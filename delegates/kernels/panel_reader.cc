@@ -150,23 +150,27 @@ Status PanelReader::MultiplyPlanes(const uint8_t* a, int32_t* sums, int32_t* id_
 
 Status PanelReader::ReadIdsSideBySide(PanelReader* const* readers, uint32_t num_readers, uint32_t count, int8_t* const* ids, const int8_t** at) {
   TileDecoder* decoders[kMaxSideBySide] = {};
-  bool whole = true;
+  uint32_t num_whole = 0;  // only the weight's last panel, which the last reader has, may be narrow
   for (uint32_t i = 0; i < num_readers; ++i) {
     TFS_RETURN_IF_ERROR(readers[i]->BeginPanel());
     decoders[i] = &readers[i]->decoder_;
-    whole &= readers[i]->weight_->panel_width(readers[i]->panel_) == kLanes;
+    num_whole += readers[i]->weight_->panel_width(readers[i]->panel_) == kLanes ? 1 : 0;
   }
   const PackedWeight& weight = *readers[0]->weight_;
-  const bool in_place = at != nullptr && whole && weight.codec == Codec::kRaw && weight.value_kind != ValueKind::kDependent;
-  if (whole && !in_place) TFS_RETURN_IF_ERROR(TileDecoder::NextSideBySide(decoders, num_readers, count, ids));
+  const bool in_place = at != nullptr && weight.codec == Codec::kRaw && weight.value_kind != ValueKind::kDependent;
+  if (!in_place) TFS_RETURN_IF_ERROR(TileDecoder::NextSideBySide(decoders, num_whole, count, ids));
   for (uint32_t i = 0; i < num_readers; ++i) {
     if (at != nullptr) at[i] = ids[i];
+    if (i >= num_whole) {
+      TFS_RETURN_IF_ERROR(readers[i]->ReadIds(count, ids[i]));
+      continue;
+    }
     if (in_place) {
       TFS_RETURN_IF_ERROR(decoders[i]->NextInPlace(count, &at[i]));
-    } else if (whole) {
+    } else {
       readers[i]->ToValues(count, ids[i]);
     }
-    TFS_RETURN_IF_ERROR(whole ? readers[i]->EndPiece(count) : readers[i]->ReadIds(count, ids[i]));
+    TFS_RETURN_IF_ERROR(readers[i]->EndPiece(count));
   }
   return Status();
 }
