@@ -26,8 +26,8 @@ def load_delegate(options: dict[str, Any] | None = None) -> litert.Delegate:
     Args:
         options: values are turned into text; an unknown key is an error.
             num_threads: 1 to 256, default what the interpreter recommends.
-            cache_bytes: a model whose weights are together at most so many is decoded once, at its first inference, and keeps one
-                byte a weight, two at most in integer layers; default 2^20, 0 keeps every model packed. Others decode at every inference.
+            cache_bytes: the smallest weights that together are at most so many are decoded once, at the first inference, and keep one byte a
+                weight, two at most in integer layers; default 2^20, 0 keeps every weight packed. Others are decoded at every inference.
             compute: "auto", "f32" or "int8", the arithmetic of layers with float activations; default what each layer's op asks for.
             isa: an instruction set of `tflite_smart.delegates.native.isa_names()`, for tests; holds for the whole process.
     Raises:

@@ -1,7 +1,7 @@
-// The ids of a weight, decoded once and kept: for models so small that decoding them again and again costs more time than it saves memory.
+// The ids of a weight, decoded once and kept: for weights so small that decoding them again and again costs more time than it saves memory.
 //
-// All or nothing: a model's weights are kept if the ids of all of them fit Runtime::cache_bytes (see runtime.h), so no layer depends on
-// which came first, and a large model keeps nothing.
+// A weight is kept if the ids of all that are no larger fit Runtime::cache_bytes together (see runtime.h), so no layer depends on which came
+// first, a small model is kept whole, and a large one has the same few bytes for its smallest layers.
 #ifndef TFLITE_SMART_CORE_KEPT_IDS_H_
 #define TFLITE_SMART_CORE_KEPT_IDS_H_
 

@@ -127,7 +127,7 @@ class MultiplyOp : public PackedOp {
   // Integer arithmetic, whatever the activations are.
   bool in_integers(tfl::Context* context) const { return integer(context) || (in_int8_ && IsDynamicInt8(weight_, geometry_)); }
 
-  KeptPanels* kept_panels() { return runtime_->keeps_ids() ? &kept_panels_ : nullptr; }
+  KeptPanels* kept_panels() { return is_small() ? &kept_panels_ : nullptr; }
 
   // What the type of a bias must be.
   tfl::Type BiasType(tfl::Context* context) const {

@@ -111,16 +111,17 @@ tfl::Tensor* Op::Input(tfl::Context* context, size_t i) const {
 
 Status PackedOp::Open(tfl::Context* context, const tfl::Node& node) {
   TFS_RETURN_IF_ERROR(OpenWeight(context));
-  runtime_->total_ids.fetch_add(weight_.num_elements(), std::memory_order_relaxed);
+  runtime_->ids.Add(weight_.num_elements());
   Options options;
   TFS_RETURN_IF_ERROR(options.Parse(node.custom_initial_data, node.custom_initial_data_size));
   return ReadOptions(options);
 }
 
 Status PackedOp::KeepIdsOnce(tfl::Context* context) {
-  const bool first = !has_run_;
+  if (has_run_) return Status();
   has_run_ = true;
-  return first && runtime_->keeps_ids() && KeepsIds(context) ? kept_ids_.Keep(&weight_) : Status();
+  is_small_ = runtime_->KeepsIds(weight_.num_elements());
+  return is_small_ && KeepsIds(context) ? kept_ids_.Keep(&weight_) : Status();
 }
 
 Status PackedOp::Run(tfl::Context* context) {

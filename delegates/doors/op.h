@@ -111,7 +111,8 @@ class PackedOp : public Op {
   // Reads the options into the members of the op and checks them against `weight_`.
   virtual Status ReadOptions(const Options& options) = 0;
   virtual size_t PackedInput() const { return 1; }  // which input is the packed weight
-  virtual bool KeepsIds(tfl::Context*) const { return true; }  // if the runtime does; asked when shapes are known
+  virtual bool KeepsIds(tfl::Context*) const { return true; }  // if the weight is small; asked when shapes are known
+  bool is_small() const { return is_small_; }  // so that it may be kept decoded
 
   PackedWeight weight_;
   std::unique_ptr<float[]> scales_;  // of weight_, where the file has them as bytes
@@ -120,7 +121,7 @@ class PackedOp : public Op {
   Status OpenWeight(tfl::Context* context);
   Status KeepIdsOnce(tfl::Context* context);
 
-  bool has_run_ = false;
+  bool has_run_ = false, is_small_ = false;
   KeptIds kept_ids_;
 };
 

@@ -159,7 +159,7 @@ Result Run(const Layer& layer, const Input& rest) {
   const int node = runtime.AddNode(tfl::kBuiltinCustom, kOps[layer.op], inputs, output, layer.options);
   const std::unique_ptr<Op> op = MakeOp(kOps[layer.op]);
   Runtime& threads = layer.weight.size() % 8 == 0 ? shared : alone;
-  threads.total_ids = layer.weight.size() % 2 == 0 ? 0 : threads.cache_bytes;  // with and without ids that are kept
+  threads.cache_bytes = layer.weight.size() % 2 == 0 ? UINT64_MAX : 0;  // with and without ids that are kept
   Status status = op->Init(runtime.context(), runtime.node(node), &threads);
   if (status.ok()) status = op->Prepare(runtime.context());
   for (int i = 0; i < 2 && status.ok(); ++i) status = op->Run(runtime.context());  // the second time from what the first has kept

@@ -124,7 +124,10 @@ class Graph {
     return {batch, height, width, static_cast<int32_t>(1 + input->Choose(large ? 33 : 40))};
   }
 
-  void OpenThreads() { threads_.total_ids = keeps_ids_ ? 0 : threads_.cache_bytes; }
+  void OpenThreads() {
+    threads_.cache_bytes = keeps_ids_ ? UINT64_MAX : 0;
+    ids_before_ = threads_.ids.UpTo(UINT64_MAX);
+  }
 
   void AddActivation(int tensor, double bound) {
     activations_.push_back(tensor);
@@ -234,13 +237,14 @@ class Graph {
     long bytes = static_cast<long>(runtime_.num_tensors()) * kBytesPerTensor + runtime_.num_nodes() * kBytesPerNode;
     for (const std::vector<int32_t>& shape : first_shapes_) bytes += shape.empty() ? 0 : shape.back() * kBytesPerChannel + (shape.back() / 32 + 1) * kBytesPerPanel;
     if (coarse_) bytes += 12 * static_cast<long>(FakeRuntime::kMaxBytes / sizeof(float));
-    if (keeps_ids_) bytes += static_cast<long>(2 * threads_.total_ids.load()) + runtime_.num_nodes() * static_cast<long>(kKeptSlackBytes);
+    if (keeps_ids_) bytes += static_cast<long>(2 * (threads_.ids.UpTo(UINT64_MAX) - ids_before_)) + runtime_.num_nodes() * static_cast<long>(kKeptSlackBytes);
     return bytes;
   }
 
   FakeRuntime runtime_;
   Runtime& threads_;
   const bool keeps_ids_;
+  uint64_t ids_before_ = 0;  // of earlier graphs on the same threads
   const BandLimits limits_;
   tfl::Type type_;
   bool wild_ = false, coarse_ = false, good_ = false, full_ = false;

@@ -1,4 +1,4 @@
-"""Models whose ids fit the option cache_bytes decode them once: same outputs, same errors. Integer layers keep them packed for their kernels."""
+"""The smallest weights, whose ids fit the option cache_bytes together, are decoded once: same outputs, same errors. Integer layers keep them packed for their kernels."""
 
 import numpy as np
 import pytest
@@ -95,3 +95,34 @@ def test_a_damaged_tile_is_an_error(rng):
     x = rng.normal(size=(1, 100)).astype(np.float32)
     with pytest.raises(RuntimeError, match="tile_end must be"):
         run(models.fully_connected_model(x.shape, packed), x, cache_bytes=1 << 20)
+
+
+def dense_layers(weights) -> bytes:
+    """One after another, each as wide as the next one's input."""
+    model = models.ModelBuilder()
+    tensors = [model.tensor(f"t{i}", (1, n)) for i, n in enumerate([weights[0].channel_elements] + [weight.num_channels for weight in weights])]
+    for i, weight in enumerate(weights):
+        inputs = [tensors[i], model.packed(f"weights{i}", weight), -1]
+        model.custom("TFLiteSmart.FullyConnected", inputs, [tensors[i + 1]], {"activation": "NONE", "keep_num_dims": 0})
+    return model.build(tensors[:1], tensors[-1:])
+
+
+@pytest.mark.parametrize("cache_bytes, kept", [(0, 0), (1599, 0), (1600, 1), (4799, 1), (4800, 2), (14399, 2), (14400, 3)])
+def test_the_smallest_weights_are_kept(rng, tmp_path, cache_bytes, kept):
+    """1,600, 3,200 and 9,600 ids, not in that order: of a large model those that fit, whichever layer comes first."""
+    weights = [models.random_weight(rng, shape, 0) for shape in [(40, 80), (40, 40), (240, 40)]]
+    sizes = [3200, 1600, 9600]
+    for damaged, size in zip(weights, sizes):
+        path, x = tmp_path / f"{size}.tflite", rng.normal(size=(1, 80)).astype(np.float32)
+        path.write_bytes(dense_layers(weights))
+        interpreter = Interpreter(str(path), experimental_delegates=[load_delegate(native.library_path(), {"cache_bytes": cache_bytes})])
+        interpreter.allocate_tensors()
+        expected = invoke(interpreter, x)
+        with open(path, "r+b") as file:
+            file.seek(path.read_bytes().index(damaged.tiles[0]) + len(damaged.tiles[0]) // 2)
+            file.write(bytes(100))
+        if size in sorted(sizes)[:kept]:
+            np.testing.assert_array_equal(invoke(interpreter, x), expected)
+            continue
+        with pytest.raises(RuntimeError, match="tile_end must be"):
+            invoke(interpreter, x)
