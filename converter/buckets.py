@@ -15,6 +15,7 @@ _SMALLEST_STEP = np.finfo(np.float32).tiny
 _BLOCK_ELEMENTS = 1 << 21
 _DEPENDENT_STEP = 0.56  # the half step, and what the finer choice of points allows
 _MOST_ZEROS, _MOST_PRUNED = 0.6, 0.3
+_MOST_MANTISSA_BITS, _MOST_NOISE = 4, 1.06
 _GRID_TOLERANCE = 127 * 4 * np.finfo(np.float32).eps  # a few roundings of a number of up to 127 steps
 
 
@@ -31,7 +32,7 @@ def bucket_steps(weights: np.ndarray, relative_error: float, channel_exponent: f
         channel_exponent: 0 gives all channels one absolute bound, 1 one relative bound.
 
     Returns:
-        float32 `(num_channels,)`; 0 for a channel of zeros.
+        float32 `(num_channels,)`; 0 for a channel of zeros. Any number: `coarse` makes them such as are stored in few bits.
     """
     return Channels.of(weights).steps(relative_error, channel_exponent)
 
@@ -55,16 +56,27 @@ class Channels:
         total, shaped = self.power.sum(), (np.square(shape) * self.share).sum()
         if total == 0:
             return np.zeros(len(self.power), np.float32)
-        steps = in_a_byte(shape * relative_error * np.sqrt(12.0 * total / shaped), self.largest / np.float32(MAX_ID + 0.25))
+        steps = np.maximum(shape * relative_error * np.sqrt(12.0 * total / shaped), self.largest / np.float32(MAX_ID + 0.25))
         return np.where(steps >= _SMALLEST_STEP, steps, 0).astype(np.float32)
 
 
-def in_a_byte(steps: np.ndarray, least: np.ndarray | float = 0.0) -> np.ndarray:
-    """Steps of which a packed weight keeps a byte: the nearest float32 with four bits of mantissa, at most 3 % away, but not below `least`."""
-    mantissa, exponent = np.frexp(np.maximum(steps, least))
-    coarse = np.rint(32 * mantissa)
-    coarse += np.ldexp(coarse, exponent - 5) < least
-    return np.ldexp(coarse, exponent - 5).astype(np.float32)
+def coarse(steps: np.ndarray, channel_elements: int, least: np.ndarray | float = 0.0) -> np.ndarray:
+    """Steps of which a packed weight keeps a few bits: the nearest float32 with few bits of mantissa, but not below `least`.
+
+    Widths that are off by up to a part e cost about e^2 / 4 bit in each of a channel's weights, and with every bit of mantissa e is half as large: a bit costs what it saves where
+    4^bits is a tenth of the weights. There are more where many steps are at their least and would be rounded up.
+    """
+    steps = np.maximum(steps, least)
+    fewest = int(np.clip(np.rint(np.log2(channel_elements / 10) / 2), 0, _MOST_MANTISSA_BITS))
+    for bits in range(fewest, _MOST_MANTISSA_BITS + 1):
+        mantissa, exponent = np.frexp(steps)
+        exponent -= bits + 1
+        whole = np.rint(np.ldexp(mantissa, bits + 1))
+        whole += np.ldexp(whole, exponent) < least
+        rounded = np.ldexp(whole, exponent).astype(np.float32)
+        if np.square(rounded, dtype=np.float64).sum() <= _MOST_NOISE * np.square(steps, dtype=np.float64).sum():
+            break
+    return rounded
 
 
 def grid_steps(weights: np.ndarray) -> np.ndarray | None:
@@ -121,7 +133,7 @@ def to_buckets(weights: np.ndarray, steps: np.ndarray, midrise: bool = False) ->
 
 
 def dependent_steps(weights: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
-    """Scales with which value kind `dependent` has the mean square error of uniform buckets of these steps, or None where it would not pay.
+    """Scales, `coarse`, with which value kind `dependent` has the mean square error of uniform buckets of these steps, or None where it would not pay.
 
     It does not where a value would not fit an int8, where most ids are 0 anyway, as half of the states have no 0, and where weights were pruned, which must be 0 in every state.
 
@@ -129,7 +141,7 @@ def dependent_steps(weights: np.ndarray, steps: np.ndarray) -> np.ndarray | None
         weights: float32 `(num_channels, channel_elements)`.
         steps: float32 `(num_channels,)`.
     """
-    fine = in_a_byte(steps * np.float32(_DEPENDENT_STEP))
+    fine = coarse(steps * np.float32(_DEPENDENT_STEP), weights.shape[1])
     if np.any(np.abs(weights).max(axis=1) > (2 * MAX_DEPENDENT_ID) * fine):
         return None
     zeros = sum(np.count_nonzero(to_buckets(weights[rows], steps[rows]) == 0) for rows in blocks(weights.shape))

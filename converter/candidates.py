@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tflite_smart.converter import layer_statistics, rate_distortion
+from tflite_smart.converter import layer_statistics, model_writer, rate_distortion
 from tflite_smart.converter.allocate import MOST_FLOATS, TOO_SENSITIVE, LayerFacts, Skip, allocate, shares_budget
 from tflite_smart.converter.compress import TensorSettings, choose_codec, compress_tensor
 from tflite_smart.converter.encoding import counted_bytes
@@ -22,6 +22,9 @@ from tflite_smart.converter.passes.base import Encoding
 from tflite_smart.converter.recipe import SmartConfig
 from tflite_smart.converter.rewrite import rewrite
 from tflite_smart.converter.selection import Weight, find_weights
+
+
+_TYPICAL_ERROR = 0.1  # of weights, for the length of the biases beside them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,17 +159,24 @@ class Candidates:
         return True
 
     def _write_anew(self, decisions: list[TensorSettings | Skip]) -> None:
-        model = Model.read(self._source)
         results = [self._pack(index, decision) for index, decision in enumerate(decisions)]
-        fresh = find_weights(model)[0]
-        packed = [(weight, blob, Encoding(weight.info.axis, decision.compute)) for weight, decision, (blob, *_) in zip(fresh, decisions, results) if blob]
-        numbers = rewrite(model, packed, self._config).buffers
-        size = model.write(self._path, overwrite=True)
+        model, numbers = self._rewritten(decisions, results)
+        model.write(self._path, overwrite=True)
         written = Model.read(self._path)
         for index, (weight, (blob, real_bytes, error)) in enumerate(zip(self.weights, results)):
             start = written.schema.buffers[numbers[weight.buffer]].data.ctypes.data - written.address if blob else 0
             self._packed[index] = _Packed(start, len(blob), real_bytes, error) if blob else None
+        size = model_writer.size(self._rewritten(decisions, results, _TYPICAL_ERROR)[0])
         self._structure_bytes = size - sum(len(blob) for blob, *_ in results)
+
+    def _rewritten(self, decisions: list[TensorSettings | Skip], results: list[tuple], bias_error: float | None = None) -> tuple[Model, Mapping[int, int]]:
+        """The model with these packed weights, and the new numbers of its buffers. Without a `bias_error`, biases are not in the packed weights, which can be overwritten then."""
+        model = Model.read(self._source)
+        packed = [
+            (weight, blob, Encoding(weight.info.axis, decision.compute, bias_error))
+            for weight, decision, (blob, *_) in zip(find_weights(model)[0], decisions, results) if blob
+        ]  # fmt: skip
+        return model, rewrite(model, packed, self._config).buffers
 
     def _factor(self, weight: Weight, settings: TensorSettings) -> np.ndarray | None:
         return self.factors.of(weight.buffer) if self.factors and settings.taps else None

@@ -1,7 +1,7 @@
 """After writing: decodes every packed weight of the file again and compares it with what was meant to be stored. Nothing is ever silently wrong."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -47,12 +47,12 @@ def decoder() -> Callable[[bytes | np.ndarray, tuple[int, ...], int], np.ndarray
     return decode
 
 
-def check_file(path: str, encoded: Iterable, buffers: Mapping[int, int], step: Callable = lambda item: item) -> None:
+def check_file(path: str, encoded: Iterable, rewritten, step: Callable = lambda item: item) -> None:
     """Reads the file and decodes every packed weight.
 
     Args:
-        encoded: entries with `weight`, `blob`, `digest` and `max_error`.
-        buffers: the number in the file of each of the model's buffers.
+        encoded: entries with `weight`, `digest` and `max_error`.
+        rewritten: `rewrite.Rewritten` of the model.
         step: called on every entry, for progress.
 
     Raises:
@@ -61,9 +61,9 @@ def check_file(path: str, encoded: Iterable, buffers: Mapping[int, int], step: C
     written, decode = Model.read(path), decoder()
     for entry in map(step, encoded):
         weight = entry.weight
-        data = written.schema.buffers[buffers[weight.buffer]].data
+        data = written.schema.buffers[rewritten.buffers[weight.buffer]].data
         name, info = weight.info.names[0], weight.info
-        if data is None or data.tobytes() != entry.blob:
+        if data is None or not np.array_equal(data, rewritten.blobs[weight.buffer]):
             raise VerificationError(f"{name}: packed weight must be in the file as it was encoded. Received: other bytes. Report this as a bug; the output was not kept.")
         if _file_offset(written, data) % SMALL_ALIGNMENT:
             raise VerificationError(f"{name}: packed weight must lie {SMALL_ALIGNMENT}-byte aligned. Received: another place. Report this as a bug; the output was not kept.")

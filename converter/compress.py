@@ -8,7 +8,7 @@ import numpy as np
 
 from tflite_smart.converter import buckets, feedback, smartdeal, structure
 from tflite_smart.converter.codecs import CODECS, CodecParameters
-from tflite_smart.converter.codecs.base import MIN_ID
+from tflite_smart.converter.codecs.base import MAX_ID, MIN_ID
 from tflite_smart.converter.errors import UnpackableWeightError, require
 from tflite_smart.converter.format import PANEL, PackedWeight, Quantized, from_matrix, tile_count, tile_order, to_matrix
 from tflite_smart.delegates import native
@@ -196,7 +196,8 @@ def grid(matrix: np.ndarray, steps: np.ndarray, kind: str) -> tuple[str, np.ndar
     finer = buckets.dependent_steps(matrix, steps) if kind == "dependent" else None
     if finer is not None:
         return "dependent", finer
-    return "midrise" if kind == "midrise" else "uniform", steps
+    least = np.abs(matrix).max(axis=1) / np.float32(MAX_ID + 0.25)  # no weight is ever clipped
+    return "midrise" if kind == "midrise" else "uniform", buckets.coarse(steps, matrix.shape[1], np.where(steps > 0, least, 0))
 
 
 def known_inputs(size: int, taps: tuple[int, int] | None, factor: np.ndarray | None) -> feedback.Inputs:

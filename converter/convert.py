@@ -203,7 +203,7 @@ def _write_checked(model: Model, packed: list[Encoded], path: str, job: "Job") -
 
     def check_written(written: str) -> None:
         with job.clock.phase("check", len(packed)) as step:
-            check.check_file(written, packed, rewritten.buffers, step)
+            check.check_file(written, packed, rewritten, step)
 
     model.write(path, overwrite=True, check=check_written)
     return rewritten.runs_as
@@ -238,7 +238,7 @@ def source_name(model: object) -> str:
 
 
 def _encoding(entry: Encoded) -> Encoding:
-    return Encoding(entry.weight.info.axis, entry.compute)
+    return Encoding(entry.weight.info.axis, entry.compute, entry.relative_error)
 
 
 def _row(entry: Encoded, runs_as: str) -> TensorRow:

@@ -14,7 +14,7 @@ from tflite_smart.converter import check, control_dependencies, slim
 from tflite_smart.converter.errors import ModelFormatError, TFLiteSmartError, UnsupportedModelError
 from tflite_smart.converter.format import PackedWeight
 from tflite_smart.converter.model_editor import DAMAGE, Model, indices, shape, tensor_name
-from tflite_smart.converter.passes import conv2d, depthwise_conv2d, expand as expand_pass, fully_connected, gather, half_bias
+from tflite_smart.converter.passes import conv2d, depthwise_conv2d, expand as expand_pass, fully_connected, gather, packed_bias
 from tflite_smart.converter.passes.base import OP_PREFIX, SCALES_NAME, read_options
 from tflite_smart.converter.rewrite import METADATA_ENTRY, is_smart
 
@@ -84,9 +84,9 @@ def _restore(model: Model, subgraph: schema.SubGraphT, op: schema.OperatorT, dec
         raise UnsupportedModelError(f"{OP_PREFIX}{name}: operator must be known to this version. Received: an unknown one. Update tflite_smart.")
     if name != "Gather" and len(inputs) > 3:
         _restore_scales(model, subgraph, packed, inputs.pop())
-    if name != "Gather" and inputs[2] >= 0:
-        half_bias.restore(model, subgraph.tensors[inputs[2]])
-    if name in ("Conv2D", "DepthwiseConv2D") and inputs[2] < 0:
+    if name != "Gather" and header.bias is not None:
+        inputs[2:] = [packed_bias.restore(model, subgraph, header.bias)]
+    if name in ("Conv2D", "DepthwiseConv2D") and inputs[2:] == [-1]:
         inputs.pop()  # the builtin convolutions have two inputs or three, never an absent one
     _fill(model, packed, plain_shape, axis, decode, done)
     op.opcodeIndex = model.builtin_code(attributes["builtin_code"], attributes["builtin_version"])

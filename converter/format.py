@@ -10,7 +10,8 @@ import zlib
 
 import numpy as np
 
-from tflite_smart.converter import trellis
+from tflite_smart.converter import channel_codes, trellis
+from tflite_smart.converter.channel_codes import MAX_CODE_BITS, Bias, ScaleCodes
 from tflite_smart.converter.codecs import BY_NUMBER, CODECS, CodecParameters, smartdeal
 from tflite_smart.converter.codecs.base import LANES
 from tflite_smart.converter.errors import PackedWeightError, require
@@ -24,11 +25,9 @@ CODEBOOK_SIZE = 256
 MAX_ELEMENTS = (1 << 31) - 1
 VALUE_KINDS = {"integer": 0, "uniform": 1, "midrise": 2, "codebook": 3, "dependent": 4, "smartdeal": 5}
 
-_HEADER = struct.Struct("<4sBBBBbBBBIIIIII")
+_HEADER = struct.Struct("<4sBBBBbBBBIIIHBBII")
 assert _HEADER.size == HEADER_BYTES
 _GROUPING = struct.Struct("<III")
-MAX_SCALE_EXPONENT = 239
-_SCALE_OCTAVES, _MANTISSA_BITS = 16, 19  # a byte has four bits of exponent, and the four of the mantissa above these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +76,7 @@ class PackedWeight:
         codebook: float32 `(256,)` for `codebook`, else None.
         tiles: one bytes object per tile.
         basis: for `smartdeal`, else None.
+        bias: of the operator that multiplies, where it is stored here, else None.
     """
 
     codec: str
@@ -90,6 +90,7 @@ class PackedWeight:
     codebook: np.ndarray | None
     tiles: list[bytes]
     basis: smartdeal.Basis | None = None
+    bias: Bias | None = None
 
     @property
     def num_tiles(self) -> int:
@@ -104,23 +105,25 @@ class PackedWeight:
         if self.basis is not None:
             front = _GROUPING.pack(self.basis.group_size, self.basis.group_stride, self.basis.slice_groups) + self.basis.values.astype(np.int8).tobytes()
         payload = b"".join([front, *self.tiles])
+        coded = ScaleCodes.of(self.scales)
+        codes = b"".join(part.to_bytes() for part in (coded, self.bias) if part is not None)
         sections = b"" if self.codebook is None else self.codebook.astype("<f4").tobytes()
         sections += bytes(self.parameters.frequencies)
-        scale_exponent, scale_codes = scales_in_bytes(self.scales)
-        if scale_exponent:
-            sections += scale_codes.tobytes() + bytes(-len(scale_codes) % 4)
-        elif self.scales is not None:
+        if coded is None and self.scales is not None:
             sections += self.scales.astype("<f4").tobytes()
         sections += ends[:-1].astype("<u4").tobytes()
-        rest = b"".join([payload, bytes(-len(payload) % 4), sections, bytes(max(0, READABLE_BYTES - len(sections)))])
-        header = self._header(scale_exponent, int(ends[-1]))
+        behind = b"".join([codes, bytes(-(len(payload) + len(codes)) % 4), sections])
+        rest = b"".join([payload, behind, bytes(max(0, READABLE_BYTES - len(behind)))])
+        header = self._header(coded, int(ends[-1]))
         return b"".join([header, struct.pack("<I", zlib.crc32(rest, zlib.crc32(header))), rest])
 
-    def _header(self, scale_exponent: int, payload_bytes: int) -> bytes:
+    def _header(self, coded: ScaleCodes | None, payload_bytes: int) -> bytes:
         p = self.parameters
+        scale_exponent, scale_coding = (0, 0) if coded is None else (coded.exponent, coded.bits | coded.mantissa_bits << 4)
         packed = _HEADER.pack(
             MAGIC, VERSION, CODECS[self.codec].number, VALUE_KINDS[self.value_kind], p.raw_bits, p.base, p.num_symbols, p.has_escape, scale_exponent,
-            self.num_channels, self.channel_elements, self.inner_elements, self.panels_per_tile, payload_bytes, 0,
+            self.num_channels, self.channel_elements, self.inner_elements, self.panels_per_tile, 0 if self.bias is None else self.bias.bits, scale_coding,
+            payload_bytes, 0,
         )  # fmt: skip
         return packed[:-4]
 
@@ -130,14 +133,13 @@ class PackedWeight:
         smallest = HEADER_BYTES + READABLE_BYTES
         require("size", len(data) >= smallest, len(data), f"at least {smallest} bytes")
         (magic, version, codec, kind, raw_bits, base, num_symbols, has_escape, scale_exponent,
-         channels, elements, inner, panels, payload_bytes, crc) = _HEADER.unpack(data[:HEADER_BYTES])  # fmt: skip
+         channels, elements, inner, panels, bias_bits, scale_coding, payload_bytes, crc) = _HEADER.unpack(data[:HEADER_BYTES])  # fmt: skip
         names = {number: name for name, number in VALUE_KINDS.items()}
         require("magic", magic == MAGIC, magic, MAGIC)
         require("version", version == VERSION, version, VERSION)
         require("codec", codec in BY_NUMBER, codec, sorted(BY_NUMBER))
         require("value_kind", kind in names, kind, sorted(names))
-        most = 0 if names[kind] == "integer" else MAX_SCALE_EXPONENT
-        require("scale_exponent", scale_exponent <= most, scale_exponent, f"0..{most} for {names[kind]}")
+        _check_channel_codes(names[kind], scale_exponent, scale_coding, bias_bits)
         name = BY_NUMBER[codec].name
         _check_parameters(name, CodecParameters(raw_bits, base, num_symbols, has_escape))
         most_panels = -(-channels // PANEL)
@@ -153,10 +155,13 @@ class PackedWeight:
             basis_shape = (smartdeal.num_slices(elements, grouping[0], grouping[2]), grouping[0], grouping[0], channels)
             front += _GROUPING.size + math.prod(basis_shape)
         codebook_size = CODEBOOK_SIZE if names[kind] == "codebook" else 0
-        sizes = [4 * codebook_size, 16 if name == "rans" else 0, _scale_bytes(names[kind], scale_exponent, channels), 4 * (num_tiles - 1)]
+        scale_bits, mantissa_bits = scale_coding & 15, scale_coding >> 4
+        sizes = [4 * codebook_size, 16 if name == "rans" else 0, 0 if names[kind] == "integer" or scale_exponent else 4 * channels, 4 * (num_tiles - 1)]
         payload_end = front + payload_bytes
-        starts = -(-payload_end // 4) * 4 + np.cumsum([0] + sizes)
-        expected = int(max(starts[-1], starts[0] + READABLE_BYTES))
+        bias_at = payload_end + channel_codes.packed_bytes(channels, scale_bits)
+        codes_end = bias_at + (2 + channel_codes.packed_bytes(channels, bias_bits) if bias_bits else 0)
+        starts = -(-codes_end // 4) * 4 + np.cumsum([0] + sizes)
+        expected = int(max(starts[-1], payload_end + READABLE_BYTES))
         require("size", len(data) == expected, len(data), f"{expected} bytes as the header implies")
         checked = zlib.crc32(data[HEADER_BYTES:], zlib.crc32(data[: HEADER_BYTES - 4]))
         require("crc", checked == crc, crc, checked)
@@ -165,11 +170,14 @@ class PackedWeight:
         require("frequencies", sum(frequencies) == 256 or not frequencies, frequencies, "16 numbers of the sum 256")
         codebook = np.frombuffer(data, "<f4", codebook_size, starts[0]) if codebook_size else None
         if scale_exponent:
-            scales = _from_bytes(scale_exponent, np.frombuffer(data, np.uint8, channels, starts[2]))
+            scales = ScaleCodes(channel_codes.unpack_bits(data[payload_end:bias_at], scale_bits, channels), scale_bits, scale_exponent, mantissa_bits).values()
         else:
             scales = np.frombuffer(data, "<f4", channels, starts[2]) if sizes[2] else None
         for rule, values in (("codebook", codebook), ("scales", scales)):
             require(rule, values is None or np.isfinite(values).all(), "inf or nan", "finite")
+        half = int.from_bytes(data[bias_at : bias_at + 2], "little")
+        require("bias_step", not bias_bits or channel_codes.is_step(half), half, "the upper half of a normal float32 below 2^112")
+        bias = Bias.from_bytes(data[bias_at:codes_end], bias_bits, channels) if bias_bits else None
 
         ends = np.array([0, *np.frombuffer(data, "<u4", num_tiles - 1, starts[3]), payload_bytes], np.int64)
         require("tile_ends", np.all(np.diff(ends) >= 0), ends.tolist()[:4], "ascending, to payload_bytes")
@@ -177,10 +185,10 @@ class PackedWeight:
         parameters = CodecParameters(raw_bits, base, num_symbols, bool(has_escape), frequencies)
         if names[kind] == "smartdeal":
             basis = smartdeal.Basis(*grouping, np.frombuffer(data, np.int8, math.prod(basis_shape), HEADER_BYTES + _GROUPING.size).reshape(basis_shape))
-        packed = cls(name, names[kind], parameters, channels, elements, inner, panels, scales, codebook, tiles, basis)
+        packed = cls(name, names[kind], parameters, channels, elements, inner, panels, scales, codebook, tiles, basis, bias)
         for tile in range(packed.num_tiles):
             CODECS[name].check_bytes(len(tiles[tile]), packed.tile_ids(tile), parameters)
-        require("padding", not any(data[payload_end : starts[0]]) and not any(data[starts[-1] :]), "other bytes", "bytes of 0")
+        require("padding", not any(data[codes_end : starts[0]]) and not any(data[starts[-1] :]), "other bytes", "bytes of 0")
         return packed
 
     def tile_ids(self, tile: int) -> int:
@@ -215,33 +223,6 @@ class PackedWeight:
         return [min(PANEL, last - start) for start in range(first, last, PANEL)]
 
 
-def scales_in_bytes(scales: np.ndarray | None) -> tuple[int, np.ndarray | None]:
-    """`scale_exponent` and a byte for each of the scales, float32 `(num_channels,)`; (0, None) where these can't hold them exactly, or none is there."""
-    nothing = 0, None
-    if scales is None or not scales.any():
-        return nothing
-    bits = np.ascontiguousarray(scales, np.float32).view(np.uint32)
-    exponents = bits >> 23  # with the sign, which must not be there
-    exponent = int(max(exponents.max(), _SCALE_OCTAVES)) - (_SCALE_OCTAVES - 1)
-    if exponent > MAX_SCALE_EXPONENT:
-        return nothing
-    codes = (bits >> _MANTISSA_BITS).astype(np.int64) - (exponent << 4)
-    codes[bits == 0] = 0
-    fits = codes.min() >= 0 and np.array_equal(_from_bytes(exponent, codes.astype(np.uint8)).view(np.uint32), bits)
-    return (exponent, codes.astype(np.uint8)) if fits else nothing
-
-
-def _from_bytes(exponent: int, codes: np.ndarray) -> np.ndarray:
-    bits = (exponent << 4) + codes.astype(np.uint32) << _MANTISSA_BITS
-    return np.where(codes > 0, bits, 0).astype(np.uint32).view(np.float32)
-
-
-def _scale_bytes(value_kind: str, scale_exponent: int, channels: int) -> int:
-    if value_kind == "integer":
-        return 0
-    return -(-channels // 4) * 4 if scale_exponent else 4 * channels
-
-
 def tile_count(num_channels: int, panels_per_tile: int) -> int:
     return -(-num_channels // (PANEL * panels_per_tile))
 
@@ -273,6 +254,13 @@ def _check_parameters(codec: str, p: CodecParameters) -> None:
     require("has_escape", p.has_escape <= 1, p.has_escape, "0 or 1")
     require("has_escape", not p.has_escape or escapes, p.has_escape, f"0 for {codec}")
     require("has_escape", not p.has_escape or codec != "bitpack" or p.raw_bits >= 1, p.has_escape, "0 where raw_bits is 0")
+
+
+def _check_channel_codes(kind: str, scale_exponent: int, scale_coding: int, bias_bits: int) -> None:
+    require("scale_exponent", scale_exponent == 0 or kind != "integer", scale_exponent, "0 for integer")
+    coded = channel_codes.is_coding(scale_exponent, scale_coding >> 4, scale_coding & 15)
+    require("scale_coding", coded if scale_exponent else scale_coding == 0, scale_coding, "0 without a scale_exponent, else one of scales that are all finite")
+    require("bias_bits", bias_bits <= MAX_CODE_BITS["bias"], bias_bits, f"0..{MAX_CODE_BITS['bias']}")
 
 
 def _read_grouping(data: bytes, elements: int) -> tuple[int, int, int]:

@@ -124,6 +124,12 @@ def write_stream(model, file) -> None:
     layout.write(file)
 
 
+def size(model) -> int:
+    """Bytes that `write_stream` would write."""
+    layout = _Layout(model)
+    return len(_pack(model, layout, 0)) + layout.inside_bytes + layout.outside_bytes
+
+
 class _Layout:
     """Where the bytes behind the tables go: positions relative to the end of the tables, which is 64-byte aligned."""
 
@@ -147,11 +153,11 @@ class _Layout:
         self.inside_bytes = end
         if end > _FLATBUFFER_LIMIT:
             raise UnsupportedModelError(f"model: flatbuffer must be under 2 GB. Received: {end} bytes of small constants. Split the model.")
-        self._place_outside(model, outside)
+        self.outside_bytes = self._place_outside(model, outside)
         if self.outside:
             self.inside_bytes = -(-end // LARGE_ALIGNMENT) * LARGE_ALIGNMENT
 
-    def _place_outside(self, model, outside: set[int]) -> None:
+    def _place_outside(self, model, outside: set[int]) -> int:
         buffers, end = model.schema.buffers, 0
         for index in sorted(outside):
             data = np.ascontiguousarray(buffers[index].data)
@@ -165,6 +171,7 @@ class _Layout:
                 self.outside.append((start, np.asarray(op.customOptions)))
                 self.outside_options[id(op)] = start, len(op.customOptions)
                 end = start + len(op.customOptions)
+        return end
 
     def write(self, file) -> None:
         position = 0
@@ -288,4 +295,4 @@ def _append_archive(file, files: list[tuple[zipfile.ZipInfo, bytes]]) -> None:
             archive.writestr(fresh, data)
 
 
-__all__ = ["LARGE_ALIGNMENT", "SMALL_ALIGNMENT", "check_output", "commit", "write", "write_stream"]
+__all__ = ["LARGE_ALIGNMENT", "SMALL_ALIGNMENT", "check_output", "commit", "size", "write", "write_stream"]

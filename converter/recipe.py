@@ -67,7 +67,7 @@ class SmartConfig:
         target_max_drop: points of top-1 (percent) that may be lost on the labelled data that `convert` is given. There is at most one target.
         error_budget: the noise-to-signal power ratio that `allocate` deals out to the layers. With a target it is only where the search starts.
         min_weight_elements: smaller constants stay as they are.
-        bias_bits: 16 rounds the float biases beside packed weights to float16, far below what it costs to round the weights; 32 keeps them as they are.
+        bias_bits: 16 puts the float biases into the packed weights, in up to 16 bits each, as fine as the weights beside them are rounded; 32 keeps them as they are.
         integer_only: recompress int8 weights and leave float ones alone.
         global_config, op_type_configs, op_name_configs: see the module's text.
 

@@ -12,7 +12,7 @@ from tflite_smart import __version__
 from tflite_smart.converter import control_dependencies, slim
 from tflite_smart.converter.format import VERSION as FORMAT_VERSION
 from tflite_smart.converter.model_editor import Model
-from tflite_smart.converter.passes import FUSED, bias, dequantize, expand, half_bias, reshape
+from tflite_smart.converter.passes import FUSED, bias, dequantize, expand, packed_bias, reshape
 from tflite_smart.converter.passes.base import OP_PREFIX, Encoding
 from tflite_smart.converter.recipe import SmartConfig
 from tflite_smart.converter.selection import Weight, is_fused
@@ -23,17 +23,19 @@ _REQUIRES = "pip install tflite_smart, then tflite_smart.Interpreter(path) or th
 
 @dataclasses.dataclass(frozen=True)
 class Rewritten:
-    """What became of a model. `runs_as`: for every packed buffer the names of the operators of ours that read it. `buffers`: old numbers of buffers -> new ones."""
+    """What became of a model. `runs_as`: for every packed buffer the names of the operators of ours that read it. `buffers`: old numbers of buffers -> new ones. `blobs`: for every packed
+    buffer, by its old number, the bytes that it has now."""
 
     runs_as: dict[int, str]
     buffers: dict[int, int]
+    blobs: dict[int, np.ndarray]
 
 
 def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], config: SmartConfig) -> Rewritten:
     """Edits the model in place."""
     packed = list(packed)
     if not packed:
-        return Rewritten({}, {})
+        return Rewritten({}, {}, {})
     slim.drop_ballast(model)
     before = control_dependencies.operator_order(model)
     for subgraph in model.schema.subgraphs:
@@ -41,13 +43,15 @@ def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], conf
     runs_as = {weight.buffer: _rewrite_weight(model, weight, blob, encoding) for weight, blob, encoding in packed}
     for subgraph in model.schema.subgraphs:
         bias.apply(model, subgraph)
-    if config.bias_bits == 16:
-        half_bias.apply(model)
+    if config.bias_bits == 16 and not config.integer_only:
+        errors = {weight.buffer: encoding.relative_error for weight, _, encoding in packed if encoding.relative_error is not None}
+        slim.drop_unused(model, packed_bias.apply(model, errors))
     control_dependencies.renumber(model, before)
     model.drop_unused_codes()
     about = {"format_version": FORMAT_VERSION, "tool_version": __version__, "recipe": config.name, "requires": _REQUIRES}
     model.set_metadata(METADATA_ENTRY, json.dumps(about, sort_keys=True).encode())
-    return Rewritten(runs_as, slim.share_empty_buffers(model))
+    blobs = {weight.buffer: model.schema.buffers[weight.buffer].data for weight, *_ in packed}
+    return Rewritten(runs_as, slim.share_empty_buffers(model), blobs)
 
 
 def is_smart(model: Model) -> bool:

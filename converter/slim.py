@@ -28,6 +28,24 @@ def drop_ballast(model: Model) -> None:
                 tensor.shapeSignature = None
 
 
+def drop_unused(model: Model, tensors: list[tuple[schema.SubGraphT, int]]) -> None:
+    """Drops those of these tensors, `(subgraph, index)`, that nothing refers to any more. The others keep their order."""
+    for number, subgraph in enumerate(model.schema.subgraphs):
+        given = {index for owner, index in tensors if owner is subgraph}
+        mappings = [mapping for signature in model.schema.signatureDefs or () if signature.subgraphIndex == number for mapping in (*(signature.inputs or ()), *(signature.outputs or ()))]
+        vectors = [(subgraph, field) for field in ("inputs", "outputs")]
+        vectors += [(op, field) for op in subgraph.operators or () for field in ("inputs", "outputs", "intermediates")]
+        used = {index for owner, field in vectors for index in indices(getattr(owner, field))} | {mapping.tensorIndex for mapping in mappings}
+        kept = [index for index in range(len(subgraph.tensors)) if index in used or index not in given]
+        numbers = {-1: -1, **{old: new for new, old in enumerate(kept)}}
+        for owner, field in vectors:
+            if getattr(owner, field) is not None:
+                setattr(owner, field, np.array([numbers[index] for index in indices(getattr(owner, field))], np.int32))
+        for mapping in mappings:
+            mapping.tensorIndex = numbers[mapping.tensorIndex]
+        subgraph.tensors = [subgraph.tensors[index] for index in kept]
+
+
 def share_empty_buffers(model: Model) -> dict[int, int]:
     """Gives all tensors without bytes the one empty buffer, and drops those that nothing refers to any more. Returns the new number of each that stays."""
     tree = model.schema

@@ -52,11 +52,13 @@ class Site:
 class Encoding:
     """What every operator of ours says of its weight. Nothing that differs from one operator to the next: equal options are stored once.
 
-    `compute` is what operators that multiply say of their arithmetic, see `recipe.WeightConfig`.
+    `compute` is what operators that multiply say of their arithmetic, see `recipe.WeightConfig`. `relative_error` is that of the packed weight, which tells how fine its biases must be; None
+    leaves biases as they are.
     """
 
     axis: int
     compute: str | None = None
+    relative_error: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,7 +59,7 @@ Status Expand(const uint8_t* data, size_t size, void* output, uint64_t output_by
                      static_cast<unsigned long long>(weight.num_elements()), element_bytes, static_cast<unsigned long long>(output_bytes));
   }
   std::unique_ptr<float[]> scales;
-  TFS_RETURN_IF_ERROR(ReadScales(&weight, &scales));
+  TFS_RETURN_IF_ERROR(ReadChannels(&weight, &scales));
   Runtime runtime(1);
   if (integer) return ExpandInt8(&runtime, weight, static_cast<int8_t*>(output));
   return ExpandFloat(&runtime, weight, static_cast<float*>(output));

@@ -24,7 +24,9 @@ constexpr uint32_t kStateBytes = 2 * kLanes;
 constexpr uint32_t kMaxElements = 0x7fffffff;  // of a tensor: what a .tflite counts its bytes with
 constexpr uint8_t kMaxBitpackBits = 7;
 constexpr uint8_t kMaxRansRawBits = 4;
-constexpr uint8_t kMaxScaleExponent = 239;     // of scales in a byte each, so that the largest is finite
+constexpr uint32_t kMaxScaleBits = 8, kMaxMantissaBits = 7, kMaxExponent = 254;  // of a code of a scale, and of what it stands for
+constexpr uint32_t kMaxBiasBits = 16;          // of a code of a bias
+constexpr uint32_t kLeastBiasStep = 0x0080, kMostBiasStep = 0x77ff;  // upper halves of float32: normal, and so small that no bias is infinite
 constexpr uint32_t kTrellisStates = 8;  // of dependent
 // The state after an id: by state + 8 * parity. One 16-byte shuffle.
 alignas(16) constexpr uint8_t kNextState[2 * kTrellisStates] = {0, 5, 1, 6, 2, 4, 3, 7, 2, 7, 3, 4, 0, 6, 1, 5};
@@ -40,7 +42,7 @@ enum class ValueKind : uint8_t { kInteger = 0, kUniform = 1, kMidrise = 2, kCode
 namespace field {
 constexpr size_t kMagic = 0, kVersion = 4, kCodec = 5, kValueKind = 6, kRawBits = 7, kBase = 8, kNumSymbols = 9,
                  kHasEscape = 10, kScaleExponent = 11, kNumChannels = 12, kChannelElements = 16, kInnerElements = 20,
-                 kPanelsPerTile = 24, kPayloadBytes = 28, kCrc = 32;
+                 kPanelsPerTile = 24, kBiasBits = 26, kScaleCoding = 27, kPayloadBytes = 28, kCrc = 32;
 }  // namespace field
 
 }  // namespace tflite_smart

@@ -16,6 +16,32 @@ uint32_t Load32(const uint8_t* p) {
   return value;
 }
 
+uint32_t Load16(const uint8_t* p) { return p[0] | uint32_t{p[1]} << 8; }
+
+// Codes that lie one behind the other, from the lowest bit of the first byte on.
+class CodeReader {
+ public:
+  explicit CodeReader(const uint8_t* p) : p_(p) {}
+
+  uint32_t Next(uint32_t bits) {
+    for (; have_ < bits; have_ += 8) rest_ |= uint32_t{*p_++} << have_;
+    const uint32_t code = rest_ & ((1u << bits) - 1);
+    rest_ >>= bits;
+    have_ -= bits;
+    return code;
+  }
+
+ private:
+  const uint8_t* p_;
+  uint32_t rest_ = 0, have_ = 0;
+};
+
+float FloatOf(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
 constexpr char kMend[] = "The file is damaged or was written by another version: convert the model again.";
 
 // `rule`, a name in the table of FORMAT.md section 5, must be `expected`; the bytes say `received`.
@@ -37,14 +63,23 @@ Status CheckMagicVersion(const uint8_t* h) {
   return Status();
 }
 
+bool IsScaleCoding(uint32_t exponent, uint32_t coding) {
+  const uint32_t bits = coding & 15, mantissa_bits = coding >> 4;
+  if (exponent == 0) return coding == 0;
+  return bits >= 1 && bits <= kMaxScaleBits && mantissa_bits <= kMaxMantissaBits && exponent + (((1u << bits) - 2) >> mantissa_bits) <= kMaxExponent;
+}
+
 // Fields whose rules depend on the codec.
 Status CheckCoding(const uint8_t* h) {
   const uint8_t raw_bits = h[field::kRawBits], num_symbols = h[field::kNumSymbols], has_escape = h[field::kHasEscape];
   if (h[field::kCodec] > 3) return RuleError("codec", "0..3", h[field::kCodec]);
   const ValueKind kind = static_cast<ValueKind>(h[field::kValueKind]);
   if (kind > ValueKind::kSmartdeal) return RuleError("value_kind", "0..5", h[field::kValueKind]);
-  const uint8_t most = kind == ValueKind::kInteger ? 0 : kMaxScaleExponent;
-  if (h[field::kScaleExponent] > most) return RuleError("scale_exponent", most == 0 ? "0 for integer" : "0..239", h[field::kScaleExponent]);
+  if (h[field::kScaleExponent] != 0 && kind == ValueKind::kInteger) return RuleError("scale_exponent", "0 for integer", h[field::kScaleExponent]);
+  if (!IsScaleCoding(h[field::kScaleExponent], h[field::kScaleCoding])) {
+    return RuleError("scale_coding", "0 without a scale_exponent, else one of scales that are all finite", h[field::kScaleCoding]);
+  }
+  if (h[field::kBiasBits] > kMaxBiasBits) return RuleError("bias_bits", "0..16", h[field::kBiasBits]);
   const Codec codec = static_cast<Codec>(h[field::kCodec]);
   const bool plain = codec == Codec::kRaw || codec == Codec::kSparse;
   if (codec == Codec::kBitpack && raw_bits > kMaxBitpackBits) return RuleError("raw_bits", "0..7 for bitpack", raw_bits);
@@ -179,7 +214,7 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   w.num_channels = Load32(data + field::kNumChannels);
   w.channel_elements = Load32(data + field::kChannelElements);
   w.inner_elements = Load32(data + field::kInnerElements);
-  w.panels_per_tile = Load32(data + field::kPanelsPerTile);
+  w.panels_per_tile = Load16(data + field::kPanelsPerTile);
   w.num_panels = w.num_channels / kLanes + (w.num_channels % kLanes != 0);
   w.payload_bytes = Load32(data + field::kPayloadBytes);
   TFS_RETURN_IF_ERROR(CheckShape(w));
@@ -189,9 +224,13 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   const uint64_t codebook_bytes = w.value_kind == ValueKind::kCodebook ? 4 * kCodebookSize : 0;
   const uint64_t frequency_bytes = w.codec == Codec::kRans ? kSymbols : 0;
   w.scale_exponent = data[field::kScaleExponent];
-  const uint64_t scale_bytes = w.value_kind == ValueKind::kInteger ? 0 : w.scale_exponent ? (w.num_channels + 3ull) / 4 * 4 : 4ull * w.num_channels;
+  w.scale_bits = data[field::kScaleCoding] & 15;
+  w.mantissa_bits = data[field::kScaleCoding] >> 4;
+  w.bias_bits = data[field::kBiasBits];
+  const auto code_bytes = [&w](uint64_t bits) { return (w.num_channels * bits + 7) / 8; };
+  const uint64_t scale_code_bytes = code_bytes(w.scale_bits), bias_bytes = w.bias_bits != 0 ? 2 + code_bytes(w.bias_bits) : 0;
+  const uint64_t scale_bytes = w.value_kind == ValueKind::kInteger || w.scale_exponent != 0 ? 0 : 4ull * w.num_channels;
   const uint64_t sections = codebook_bytes + frequency_bytes + scale_bytes + 4ull * (w.num_tiles - 1ull);
-  const uint64_t padding_bytes = sections < kReadableBytes ? kReadableBytes - sections : 0;
   uint64_t before_payload = kHeaderBytes;
   w.basis = Basis();
   w.plain = PlainValues();
@@ -203,8 +242,9 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
     w.basis.values = reinterpret_cast<const int8_t*>(data + before_payload);
     before_payload += num_slices * w.basis.group_size * w.basis.group_size * w.num_channels;
   }
-  const uint64_t payload_end = before_payload + w.payload_bytes, sections_at = (payload_end + 3) / 4 * 4;
-  const uint64_t expected = sections_at + sections + padding_bytes;
+  const uint64_t payload_end = before_payload + w.payload_bytes, codes_end = payload_end + scale_code_bytes + bias_bytes;
+  const uint64_t sections_at = (codes_end + 3) / 4 * 4, sections_end = sections_at + sections;
+  const uint64_t expected = sections_end < payload_end + kReadableBytes ? payload_end + kReadableBytes : sections_end;
   if (size != expected) {
     return MakeError(Code::kCorrupt, "packed weight: size must be %lld bytes, as its header implies. Received: size=%lld. %s",
                      Signed(expected), Signed(size), kMend);
@@ -216,7 +256,9 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   const uint8_t* frequency = p + codebook_bytes;
   p = frequency + frequency_bytes;
   w.scales = scale_bytes && w.scale_exponent == 0 ? reinterpret_cast<const float*>(p) : nullptr;
-  w.scale_codes = w.scale_exponent != 0 ? p : nullptr;
+  w.scale_codes = w.scale_exponent != 0 ? data + payload_end : nullptr;
+  w.bias_codes = w.bias_bits != 0 ? data + payload_end + scale_code_bytes : nullptr;
+  w.bias = nullptr;
   w.tile_ends = reinterpret_cast<const uint32_t*>(p + scale_bytes);
 
   const uint8_t raw_bits = data[field::kRawBits], num_symbols = data[field::kNumSymbols];
@@ -232,22 +274,39 @@ Status Open(const uint8_t* data, size_t size, PackedWeight* out) {
   }
   if (w.codebook != nullptr) TFS_RETURN_IF_ERROR(CheckFinite("codebook", w.codebook, kCodebookSize));
   if (w.scales != nullptr) TFS_RETURN_IF_ERROR(CheckFinite("scales", w.scales, w.num_channels));
+  if (w.bias_codes != nullptr) {
+    const uint32_t step = Load16(w.bias_codes);
+    if (step < kLeastBiasStep || step > kMostBiasStep) return RuleError("bias_step", "the upper half of a normal float32 below 2^112", step);
+  }
   TFS_RETURN_IF_ERROR(CheckTileEnds(w));
   TFS_RETURN_IF_ERROR(CheckTileBytes(w));
-  TFS_RETURN_IF_ERROR(CheckZero(data + payload_end, data + sections_at));
-  return CheckZero(data + size - padding_bytes, data + size);
+  TFS_RETURN_IF_ERROR(CheckZero(data + codes_end, data + sections_at));
+  return CheckZero(data + sections_end, data + size);
 }
 
-Status ReadScales(PackedWeight* weight, std::unique_ptr<float[]>* scales) {
-  if (weight->scale_codes == nullptr) return Status();
-  scales->reset(new (std::nothrow) float[weight->num_channels]);
-  if (*scales == nullptr) return MakeError(Code::kOutOfMemory, "packed weight: no memory for the scales of %u channels.", weight->num_channels);
-  for (uint32_t n = 0; n < weight->num_channels; ++n) {
-    const uint32_t code = weight->scale_codes[n];
-    const uint32_t bits = code == 0 ? 0 : (weight->scale_exponent + (code >> 4)) << 23 | (code & 15) << 19;
-    std::memcpy(scales->get() + n, &bits, sizeof(bits));
+Status ReadChannels(PackedWeight* weight, std::unique_ptr<float[]>* floats) {
+  const PackedWeight& w = *weight;
+  if (w.scale_codes == nullptr && w.bias_codes == nullptr) return Status();
+  floats->reset(new (std::nothrow) float[2ull * w.num_channels]);
+  if (*floats == nullptr) return MakeError(Code::kOutOfMemory, "packed weight: no memory for scales and biases of %u channels.", w.num_channels);
+  float* const bias = floats->get();
+  float* const scales = bias + w.num_channels;
+  if (w.scale_codes != nullptr) {
+    CodeReader codes(w.scale_codes);
+    const uint32_t lowest = (uint32_t{w.scale_exponent} << w.mantissa_bits) - 1;
+    for (uint32_t n = 0; n < w.num_channels; ++n) {
+      const uint32_t code = codes.Next(w.scale_bits);
+      scales[n] = FloatOf(code == 0 ? 0 : (lowest + code) << (23 - w.mantissa_bits));
+    }
+    weight->scales = scales;
   }
-  weight->scales = scales->get();
+  if (w.bias_codes != nullptr) {
+    CodeReader codes(w.bias_codes + 2);
+    const float step = FloatOf(Load16(w.bias_codes) << 16);
+    const uint32_t shift = 32 - w.bias_bits;
+    for (uint32_t n = 0; n < w.num_channels; ++n) bias[n] = step * static_cast<float>(static_cast<int32_t>(codes.Next(w.bias_bits) << shift) >> shift);
+    weight->bias = bias;
+  }
   return Status();
 }
 

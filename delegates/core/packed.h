@@ -37,9 +37,11 @@ struct PackedWeight {
   uint32_t num_panels;
   uint32_t num_tiles;
   const float* codebook;      // 256 values, indexed by id + 128; null unless value_kind is kCodebook
-  const float* scales;        // num_channels values; null for kInteger, and until ReadScales where they are stored as bytes
-  const uint8_t* scale_codes; // num_channels bytes, or null
-  uint8_t scale_exponent;     // of scale_codes
+  const float* scales;        // num_channels values; null for kInteger, and until ReadChannels where they are stored as codes
+  const float* bias;          // num_channels values from ReadChannels on, or null: the operator's own
+  const uint8_t* scale_codes; // of scale_bits each, or null
+  const uint8_t* bias_codes;  // the step, then codes of bias_bits each, or null
+  uint8_t scale_exponent, scale_bits, mantissa_bits, bias_bits;
   const uint32_t* tile_ends;  // offsets into the payload, of all tiles but the last
   const uint8_t* payload;
   uint32_t payload_bytes;
@@ -85,8 +87,8 @@ struct PackedWeight {
 // 4-byte aligned and outlive `out`. On error `out` must not be used.
 Status Open(const uint8_t* data, size_t size, PackedWeight* out);
 
-// Scales that are stored as bytes become floats; they go to `scales`, which must live as long as the weight.
-Status ReadScales(PackedWeight* weight, std::unique_ptr<float[]>* scales);
+// Scales and biases that are stored as codes become floats; they go to `floats`, which must live as long as the weight.
+Status ReadChannels(PackedWeight* weight, std::unique_ptr<float[]>* floats);
 
 // A weight of floats as they are. Its scales, all 1, go to `ones`, which must live as long and has room for num_channels.
 PackedWeight PlainWeight(const PlainValues& plain, uint32_t num_channels, uint32_t channel_elements, float* ones);

@@ -1,12 +1,11 @@
 // TFLiteSmart.Conv2D, .DepthwiseConv2D and .FullyConnected. Inputs: x, packed weight, bias or -1; for a packed weight of value kind
 // `integer` also the scales of its quantization. x, y and bias are float32, or int8, int8 and int32 (then the weight must be `integer`).
-// A bias that is added to floats may also be a float16 constant.
+// A bias that is added to floats may be in the packed weight instead.
 #include <new>
 #include <vector>
 
 #include "doors/bands.h"
 #include "doors/builtin_params.h"
-#include "doors/half_bias.h"
 #include "doors/int8_quantization.h"
 #include "doors/op.h"
 #include "doors/plain_ops.h"
@@ -61,7 +60,6 @@ class MultiplyOp : public PackedOp {
                                                                 weight_, activation_, fully_connected())
                                            : float_scales_.Read(Input(context, kScales), weight_));
     }
-    if (BiasType(context) == tfl::kFloat16) TFS_RETURN_IF_ERROR(half_bias_.Read(*Input(context, kBias), weight_.num_channels));
     return Resize(context, Output(context), y);
   }
 
@@ -130,11 +128,7 @@ class MultiplyOp : public PackedOp {
   KeptPanels* kept_panels() { return is_small() ? &kept_panels_ : nullptr; }
 
   // What the type of a bias must be.
-  tfl::Type BiasType(tfl::Context* context) const {
-    const tfl::Tensor* bias = Input(context, kBias);
-    if (integer(context)) return tfl::kInt32;
-    return bias != nullptr && bias->type == tfl::kFloat16 ? tfl::kFloat16 : tfl::kFloat32;
-  }
+  tfl::Type BiasType(tfl::Context* context) const { return integer(context) ? tfl::kInt32 : tfl::kFloat32; }
 
   Status Shapes(tfl::Context* context, Shape* x, Shape* y) {
     Shape any;
@@ -142,6 +136,10 @@ class MultiplyOp : public PackedOp {
     TFS_RETURN_IF_ERROR(ReadShape(Input(context, kX), type, "input", x));
     TFS_RETURN_IF_ERROR(ReadShape(Output(context), type, "output", &any));
     TFS_RETURN_IF_ERROR(CheckBias(Input(context, kBias), BiasType(context), weight_));
+    if (weight_.bias != nullptr && (type == tfl::kInt8 || Input(context, kBias) != nullptr)) {
+      return MakeError(Code::kInvalidArgument, "bias must be in the packed weight or an input, and an input of integer layers. Received: bias_bits=%d.",
+                       weight_.bias_bits);
+    }
     return Infer(*x, y);
   }
 
@@ -164,7 +162,7 @@ class MultiplyOp : public PackedOp {
       weight = &uniform;
     }
     const tfl::Tensor* bias = Input(context, kBias);
-    const float* const added = bias == nullptr ? nullptr : bias->type == tfl::kFloat16 ? half_bias_.values() : bias->data.f;
+    const float* const added = bias == nullptr ? weight_.bias : bias->data.f;
     const ConvLayer layer = {weight, geometry, activation_, added, x, y};
     TFS_RETURN_IF_ERROR(in_int8_ && IsDynamicInt8(*weight, geometry) ? RunDynamicInt8Conv2D(runtime_, layer, kept_panels()) : RunConv2D(runtime_, layer));
     const int64_t count = geometry.positions() * geometry.out_channels;
@@ -196,7 +194,6 @@ class MultiplyOp : public PackedOp {
 
   Int8Quantization quantization_;
   WeightScales float_scales_;
-  HalfBias half_bias_;
   KeptPanels kept_panels_;
   size_t residual_ = 0;  // input that is added to the output; 0: none
   Activation residual_activation_ = Activation::kNone;

@@ -145,7 +145,7 @@ Status PackedOp::OpenWeight(tfl::Context* context) {
                      TypeName(tensor.type), constant ? "constant" : "not constant");
   }
   TFS_RETURN_IF_ERROR(tflite_smart::Open(tensor.data.u8, tensor.bytes, &weight_));
-  return ReadScales(&weight_, &scales_);
+  return ReadChannels(&weight_, &channels_);
 }
 
 int64_t Shape::elements() const {

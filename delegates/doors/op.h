@@ -115,7 +115,7 @@ class PackedOp : public Op {
   bool is_small() const { return is_small_; }  // so that it may be kept decoded
 
   PackedWeight weight_;
-  std::unique_ptr<float[]> scales_;  // of weight_, where the file has them as bytes
+  std::unique_ptr<float[]> channels_;  // scales and biases of weight_, where the file has them as codes
 
  private:
   Status OpenWeight(tfl::Context* context);

@@ -162,7 +162,6 @@ class FakeRuntime {
   };
 
   static size_t ElementBytes(tfl::Type type) {
-    if (type == tfl::kFloat16) return 2;
     return type == tfl::kInt64 ? 8 : type == tfl::kInt8 || type == tfl::kUInt8 ? 1 : 4;
   }
 

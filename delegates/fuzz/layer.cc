@@ -20,7 +20,7 @@ struct Layer {
   std::vector<int32_t> x_shape, y_shape;
   tfl::Type x_type = tfl::kFloat32, y_type = tfl::kFloat32;
   uint32_t num_channels = 0;
-  bool integer_weight = false, smartdeal = false, bias = false, half_bias = false, scales = false;
+  bool integer_weight = false, smartdeal = false, bias = false, packed_bias = false, scales = false;
   uint64_t multiplications = 0;
   bool tame = true;  // the numbers are small and finite: outputs can be compared
 };
@@ -37,7 +37,7 @@ Layer MakeConv(Input* input, Layer layer, uint8_t value_kind) {
   const uint32_t per_group = 1 + input->Choose(depthwise ? 3 : 70), n = groups * per_group;
   layer.num_channels = n;
   const uint32_t k = fh * fw * fi;
-  layer.weight = MakeWeight(input, {n, k, depthwise ? 1 : k, value_kind, kScale});
+  layer.weight = MakeWeight(input, {n, k, depthwise ? 1 : k, value_kind, kScale, layer.packed_bias});
   OptionsWriter options;
   options.Int("stride_h", Odd(input, 1 + input->Choose(3)));
   options.Int("stride_w", Odd(input, 1 + input->Choose(3)));
@@ -60,7 +60,7 @@ Layer MakeConv(Input* input, Layer layer, uint8_t value_kind) {
 Layer MakeFullyConnectedLayer(Input* input, Layer layer, uint8_t value_kind) {
   const uint32_t n = 1 + input->Take<uint16_t>() % 300, k = 1 + input->Take<uint16_t>() % 1500;
   layer.num_channels = n;
-  layer.weight = MakeWeight(input, {n, k, k, value_kind, kScale});
+  layer.weight = MakeWeight(input, {n, k, k, value_kind, kScale, layer.packed_bias});
   OptionsWriter options;
   options.Int("keep_num_dims", Odd(input, input->Choose(2)));
   options.String("activation", kActivations[input->Choose(5)]);
@@ -78,7 +78,7 @@ Layer MakeTable(Input* input, Layer layer, uint8_t value_kind) {
   const bool gather = layer.op == 4;
   const uint32_t n = 1 + input->Choose(200), outer = gather ? 1 : 1 + input->Choose(5), inner = 1 + input->Choose(60);
   layer.num_channels = n;
-  layer.weight = MakeWeight(input, {n, outer * inner, inner, value_kind, kScale});
+  layer.weight = MakeWeight(input, {n, outer * inner, inner, value_kind, kScale, layer.packed_bias});
   OptionsWriter options;
   options.Int("axis", Odd(input, 1));
   layer.options = options.Finish();
@@ -98,11 +98,11 @@ Layer MakeLayer(Input* input) {
   layer.smartdeal = value_kind == static_cast<uint8_t>(ValueKind::kSmartdeal);
   layer.integer_weight = value_kind == 0;
   const uint32_t bias = input->Choose(3);
-  layer.bias = bias > 0;
+  layer.bias = bias == 1;
+  layer.packed_bias = bias == 2;
   layer.scales = layer.integer_weight;
   layer.tame = input->Choose(4) != 0;
   if (layer.integer_weight && input->Choose(2)) layer.x_type = layer.y_type = tfl::kInt8;
-  layer.half_bias = bias == 2 && layer.x_type == tfl::kFloat32;
   if (layer.op < 2) return MakeConv(input, layer, value_kind);
   if (layer.op == 2) return MakeFullyConnectedLayer(input, layer, value_kind);
   return MakeTable(input, layer, value_kind);
@@ -124,15 +124,9 @@ struct Result {
   std::vector<uint8_t> y;
 };
 
-// The bias: float16 where the layer says so, zeros as int32, or 0.25.
-void AddBias(const Input& input, const Layer& layer, FakeRuntime* runtime) {
+// The bias: zeros as int32, or 0.25.
+void AddBias(const Layer& layer, FakeRuntime* runtime) {
   const std::vector<int32_t> shape = {static_cast<int32_t>(layer.num_channels)};
-  if (layer.half_bias) {
-    std::vector<uint8_t> halves = Repeated(input, 2 * size_t{layer.num_channels});
-    for (size_t i = 0; layer.tame && i < halves.size(); ++i) halves[i] = i % 2 == 0 ? 0 : 0x34;
-    runtime->AddTensor(tfl::kFloat16, shape, tfl::kMmapRo, halves.data());
-    return;
-  }
   const std::vector<float> floats(layer.num_channels, layer.x_type == tfl::kInt8 ? 0.0f : 0.25f);  // 0 bits are int32 zeros as well
   runtime->AddTensor(layer.x_type == tfl::kInt8 ? tfl::kInt32 : tfl::kFloat32, shape, tfl::kMmapRo, floats.data());
 }
@@ -147,7 +141,7 @@ Result Run(const Layer& layer, const Input& rest) {
   const std::vector<uint8_t> x = MakeX(rest, layer, runtime.tensor(0).bytes);
   if (!x.empty()) std::memcpy(runtime.tensor(0).data.raw, x.data(), x.size());
   runtime.AddTensor(tfl::kUInt8, {static_cast<int32_t>(layer.weight.size())}, tfl::kMmapRo, layer.weight.data());
-  AddBias(rest, layer, &runtime);
+  AddBias(layer, &runtime);
   const std::vector<float> scales(layer.num_channels, 0.0078125f);
   runtime.AddTensor(tfl::kFloat32, {static_cast<int32_t>(layer.num_channels)}, tfl::kMmapRo, scales.data());
   runtime.AddTensor(layer.y_type, layer.y_shape, tfl::kArenaRw);

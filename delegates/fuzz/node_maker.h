@@ -89,15 +89,13 @@ class NodeMaker {
     p.coarse = type_ == tfl::kFloat32 && input_.Seldom(8);
     if (p.coarse) options->String("compute", "int8");
     p.settings = options->Finish();
+    const uint32_t bias_kind = input_.Choose(3);  // 2: in the packed weight
+    kind.may_have_bias = bias_kind == 2;
     const std::vector<uint8_t> weight = MakeWeight(&input_, kind);
     p.inputs.push_back(Constant(tfl::kUInt8, {static_cast<int32_t>(weight.size())}, weight.data()));
     const int32_t n = static_cast<int32_t>(kind.n);
-    const uint32_t bias_kind = input_.Choose(3);  // 2: float16 where the layer adds floats
     const std::vector<float> bias(kind.n, type_ == tfl::kInt8 ? 0.0f : 0.25f), scales(kind.n, type_ == tfl::kInt8 ? 0.0078125f : kind.scale);
-    const std::vector<uint16_t> halves(kind.n, 0x3400);  // 0.25
-    const bool half = bias_kind == 2 && type_ == tfl::kFloat32;
-    const tfl::Type bias_type = half ? tfl::kFloat16 : type_ == tfl::kInt8 ? tfl::kInt32 : tfl::kFloat32;
-    p.inputs.push_back(bias_kind == 0 ? tfl::kOptionalTensor : half ? Constant(bias_type, {n}, halves.data()) : Constant(bias_type, {n}, bias.data()));
+    p.inputs.push_back(bias_kind != 1 ? tfl::kOptionalTensor : Constant(type_ == tfl::kInt8 ? tfl::kInt32 : tfl::kFloat32, {n}, bias.data()));
     const bool smartdeal = kind.value_kind == static_cast<uint8_t>(ValueKind::kSmartdeal);
     if (kind.value_kind == 0) p.inputs.push_back(Constant(tfl::kFloat32, {n}, scales.data()));
     p.bound = (smartdeal ? 32 : 1) * (kind.k < 16 ? 8 : 1) * x_.bound + 1;

@@ -21,11 +21,11 @@ inline void Seal(uint8_t* data, size_t size) {
   if (size >= kHeaderBytes) Store32(Crc32(Crc32(0, data, field::kCrc), data + kHeaderBytes, size - kHeaderBytes), data + field::kCrc);
 }
 
-// Zero bytes at the end until a multiple of 4 of them stands behind the header, and until the payload is followed by as many bytes as may be read.
+// Zero bytes at the end until there is a multiple of 4, and until the payload is followed by as many bytes as may be read.
 inline void Align(std::vector<uint8_t>* blob) { blob->resize((blob->size() + 3) / 4 * 4); }
 
-inline void MakeReadable(size_t sections_at, std::vector<uint8_t>* blob) {
-  if (blob->size() - sections_at < kReadableBytes) blob->resize(sections_at + kReadableBytes);
+inline void MakeReadable(size_t payload_end, std::vector<uint8_t>* blob) {
+  if (blob->size() - payload_end < kReadableBytes) blob->resize(payload_end + kReadableBytes);
 }
 
 }  // namespace fuzz

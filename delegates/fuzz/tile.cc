@@ -81,6 +81,7 @@ std::vector<uint8_t> MakeValid(Input* input) {
   std::vector<uint8_t> payload = input->Rest();
   payload.resize(static_cast<size_t>(payload_bytes));
   blob.insert(blob.end(), payload.begin(), payload.end());
+  const size_t payload_end = blob.size();
   Align(&blob);
   const size_t sections_at = blob.size();
   if (rans) {
@@ -88,7 +89,7 @@ std::vector<uint8_t> MakeValid(Input* input) {
     SetFrequencies(proportions, num_symbols, blob.data() + sections_at);
   }
   blob.insert(blob.end(), ends.begin(), ends.end());
-  MakeReadable(sections_at, &blob);
+  MakeReadable(payload_end, &blob);
   Seal(blob.data(), blob.size());
   return blob;
 }

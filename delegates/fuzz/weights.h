@@ -16,6 +16,7 @@ struct WeightKind {
   uint32_t n, k, inner;
   uint8_t value_kind;
   float scale;  // the smallest channel's
+  bool may_have_bias = false;
 };
 
 // A weight of random ids in a random coding, then perhaps damaged behind right check sums.
@@ -47,7 +48,12 @@ inline std::vector<uint8_t> MakeWeight(Input* input, const WeightKind& kind) {
   uint32_t scale_bits;
   std::memcpy(&scale_bits, &kind.scale, sizeof(scale_bits));
   const bool has_scales = kind.value_kind != static_cast<uint8_t>(ValueKind::kInteger);
-  if (has_scales && (noise >> 9 & 1)) h[field::kScaleExponent] = static_cast<uint8_t>(scale_bits >> 23);  // a byte each
+  const uint32_t code_bits = 3 + (noise >> 10) % 3, bias_bits = kind.may_have_bias && (noise >> 12 & 1) ? 1 + (noise >> 13) % kMaxBiasBits : 0;
+  if (has_scales && (noise >> 9 & 1)) {
+    h[field::kScaleExponent] = static_cast<uint8_t>(scale_bits >> 23);
+    h[field::kScaleCoding] = static_cast<uint8_t>(code_bits | 4 << 4);  // two octaves at most
+  }
+  h[field::kBiasBits] = static_cast<uint8_t>(bias_bits);
   std::vector<uint8_t> ends, payload;
   for (uint32_t tile = 0; tile * per_tile < panels; ++tile) {
     const uint32_t channels = std::min(n - tile * per_tile * kLanes, per_tile * kLanes);
@@ -86,14 +92,20 @@ inline std::vector<uint8_t> MakeWeight(Input* input, const WeightKind& kind) {
     for (uint32_t i = 0; i < basis_bytes; ++i) blob.push_back(static_cast<uint8_t>(i * noise >> 16) % 5);
   }
   blob.insert(blob.end(), payload.begin(), payload.end());
+  const size_t payload_end = blob.size();
+  for (uint32_t i = 0; h[field::kScaleExponent] != 0 && i < (n * code_bits + 7) / 8; ++i) blob.push_back(static_cast<uint8_t>(3 * (i % 13)));
+  if (bias_bits != 0) {
+    const uint32_t step = (127 - bias_bits) << 7;  // of biases below 1
+    blob.push_back(static_cast<uint8_t>(step));
+    blob.push_back(static_cast<uint8_t>(step >> 8));
+    for (uint32_t i = 0; i < (n * bias_bits + 7) / 8; ++i) blob.push_back(static_cast<uint8_t>(i * noise >> 16));
+  }
   Align(&blob);
-  const size_t sections_at = blob.size();
   if (kind.value_kind == static_cast<uint8_t>(ValueKind::kCodebook)) floats(kCodebookSize, -3.0f, 0.5f);
   if (settings.codec == Codec::kRans) blob.insert(blob.end(), settings.frequency, settings.frequency + kSymbols);
   if (has_scales && h[field::kScaleExponent] == 0) floats(n, kind.scale, kind.scale / 2);
-  for (uint32_t i = 0; h[field::kScaleExponent] != 0 && i < (n + 3) / 4 * 4; ++i) blob.push_back(static_cast<uint8_t>(3 * (i % 13)));
   blob.insert(blob.end(), ends.begin(), ends.end());
-  MakeReadable(sections_at, &blob);
+  MakeReadable(payload_end, &blob);
   Seal(blob.data(), blob.size());
   return blob;
 }

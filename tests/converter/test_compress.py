@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from tests.golden_errors.sealing import sealed
-from tflite_smart.converter import buckets, compress
+from tflite_smart.converter import buckets, channel_codes, compress
+from tflite_smart.converter.channel_codes import Bias, ScaleCodes
 from tflite_smart.converter.compress import TensorSettings, compress_tensor, expand_blob
 from tflite_smart.converter.errors import PackedWeightError, UnpackableWeightError
-from tflite_smart.converter.format import HEADER_BYTES, PackedWeight, Quantized, from_matrix, scales_in_bytes, to_matrix
+from tflite_smart.converter.format import HEADER_BYTES, PackedWeight, Quantized, from_matrix, to_matrix
 
 SEED = 4
 
@@ -50,36 +51,68 @@ def test_no_weight_is_clipped(kind, error):
 
 
 @pytest.mark.parametrize(
-    ("scales", "exponent", "codes"),
+    ("scales", "exponent", "coding", "codes"),
     [
-        ([1.0, 0.0, 1.9375, 0.5], 127 - 15, [0xF0, 0, 0xFF, 0xE0]),  # FORMAT.md 3: the largest has 15 in its upper four bits
-        ([2.0**-15 * 1.0625, 1.0], 127 - 15, [0x01, 0xF0]),
-        ([2.0**-15, 1.0], 0, None),  # byte 0 is the scale 0
-        ([1.0, 1.03125], 0, None),  # a fifth bit of mantissa
-        ([-1.0, 1.0], 0, None),
-        ([2.0**127 * 1.9375, 2.0**120], 239, [0xFF, 0x80]),
-        ([2.0**-126, 2.0**-112], 1, None),
-        ([2.0**-126 * 1.0625, 2.0**-112], 1, [0x01, 0xE0]),
-        ([1e-40, 1e-39], 0, None),
-        ([0.0, 0.0], 0, None),
+        ([1.0, 0.0, 1.9375, 0.5], 126, 0x46, [17, 0, 32, 1]),  # FORMAT.md 3: four bits of mantissa, codes of six
+        ([1.0, 2.0, 1.5, 4.0], 127, 0x13, [1, 3, 2, 5]),
+        ([2.0**-15, 2.0**15], 112, 0x05, [1, 31]),
+        ([3.0], 128, 0x12, [2]),
+        ([2.0**-126, 1.0], 1, 0x07, [1, 127]),
+        ([2.0**-126, 2.0**-126 * 1.5], 1, 0x12, [1, 2]),
+        ([1.0, 1.0 + 2.0**-7], 127, 0x72, [1, 2]),
+        ([1.0, 1.0 + 2.0**-8], 0, 0, None),  # an eighth bit of mantissa
+        ([1.0, 1.5 * 2.0**127], 0, 0, None),  # too far apart: nine bits
+        ([2.0**-126, 2.0**127], 0, 0, None),  # an infinity among 256 codes
+        ([2.0**127, 1.5 * 2.0**127, 2.0**126], 0, 0, None),  # three bits could stand for an infinity
+        ([-1.0, 1.0], 0, 0, None),
+        ([1e-40, 1e-39], 0, 0, None),
+        ([0.0, 0.0], 0, 0, None),
     ],
 )
-def test_scales_in_a_byte_each_are_exact(scales, exponent, codes):
+def test_scales_in_few_bits_are_exact(scales, exponent, coding, codes):
     scales = np.array(scales, np.float32)
-    found, found_codes = scales_in_bytes(scales)
-    assert (found if codes else 0) == (exponent if codes else 0) and (found_codes is None if codes is None else found_codes.tolist() == codes)
-    ids = np.arange(2 * len(scales), dtype=np.int8).reshape(len(scales), 2)
+    found = ScaleCodes.of(scales)
+    assert (found is None) == (codes is None) and (codes is None or (found.exponent, found.bits | found.mantissa_bits << 4, found.codes.tolist()) == (exponent, coding, codes))
+    ids = np.arange(2 * len(scales)).reshape(len(scales), 2).astype(np.int8)
     blob = compress.pack(Quantized(ids, "uniform", scales), 1).to_bytes()
-    assert blob[11] == (exponent if codes else 0) and np.array_equal(PackedWeight.from_bytes(blob).scales, scales)
+    assert (blob[11], blob[27]) == (exponent, coding) and np.array_equal(PackedWeight.from_bytes(blob).scales, scales)
 
 
-def test_steps_fit_a_byte_and_clip_nothing():
+@pytest.mark.parametrize("bits", [1, 3, 7, 8, 13, 16])
+@pytest.mark.parametrize("count", [1, 5, 32, 33])
+def test_codes_lie_bit_behind_bit(bits, count):
+    codes = np.random.default_rng(SEED).integers(0, 1 << bits, count)
+    data = channel_codes.pack_bits(codes, bits)
+    assert int.from_bytes(data, "little") == sum(int(code) << bits * number for number, code in enumerate(codes)) and len(data) == -(-bits * count // 8)
+    np.testing.assert_array_equal(channel_codes.unpack_bits(data, bits, count), codes)
+
+
+def test_biases_are_the_nearest_multiples_of_the_step():
+    values = np.random.default_rng(SEED).normal(0, 2, 50).astype(np.float32)
+    for step in (3.0, 0.3, 1e-3):
+        bias = Bias.nearest(values, step)
+        assert step / (1 + 2**-7) <= bias.step <= step and np.all(np.abs(bias.values() - values) <= bias.step / 2 * (1 + 1e-6))
+        assert -(1 << bias.bits - 1) <= bias.codes.min() and bias.codes.max() < 1 << bias.bits - 1 and np.abs(bias.codes).max() >= 1 << bias.bits - 2
+        again = Bias.from_bytes(bias.to_bytes(), bias.bits, 50)
+        assert again.step == bias.step and np.array_equal(again.codes, bias.codes)
+        packed = dataclasses.replace(compress.pack(Quantized(np.ones((50, 2), np.int8), "uniform", np.ones(50, np.float32)), 1), bias=bias)
+        assert np.array_equal(PackedWeight.from_bytes(packed.to_bytes()).bias.values(), bias.values())
+    for impossible in (1e-5, 0.0):
+        assert Bias.nearest(values, impossible) is None, "more than 16 bits"
+    for odd in (np.nan, np.inf, -np.inf):
+        assert Bias.nearest(np.append(values, np.float32(odd)), 0.1) is None
+    assert Bias.nearest(values * np.float32(1e-39), 1e-40) is None, "steps are normal numbers"
+    assert Bias.nearest(np.float32([0.2, -0.2]), 1.0).codes.tolist() == [0, 0]
+
+
+def test_steps_have_few_bits_and_clip_nothing():
     steps = np.geomspace(1e-3, 1e3, 1000).astype(np.float32)
-    coarse = buckets.in_a_byte(steps)
-    assert np.all(np.abs(coarse / steps - 1) <= 1 / 32 + 1e-6) and np.abs(coarse / steps - 1).max() > 0.03
-    assert np.array_equal(np.frexp(coarse)[0] * 32 % 1, np.zeros(1000))
-    at_least = buckets.in_a_byte(steps, steps)
-    assert np.all(at_least >= steps) and np.all(at_least <= steps * (1 + 1 / 16 + 1e-6))
+    for elements, bits in ((9, 0), (32, 1), (128, 2), (576, 3), (4608, 4)):
+        coarse = buckets.coarse(steps, elements)
+        assert np.all(np.abs(coarse / steps - 1) <= 2.0 ** -(bits + 1) + 1e-6) and np.abs(coarse / steps - 1).max() > 0.9 * 2.0 ** -(bits + 2)
+        assert np.array_equal(np.frexp(coarse)[0] * 2 ** (bits + 1) % 1, np.zeros(1000))
+    at_least = buckets.coarse(steps, 9, steps)
+    assert np.all(at_least >= steps) and np.all(at_least <= steps * (1 + 1 / 16 + 1e-6)), "rounding all up by one bit of mantissa would double the noise"
     compressed = compress_tensor(weights(40, 500), 0, TensorSettings(buckets="dependent", relative_error=0.1))
     assert compressed.blob[11] > 0 and compressed.value_kind == "dependent"
 
@@ -182,7 +215,7 @@ def test_truncation_is_an_error(length):
 
 RULES = [
     ("magic", 0, b"XFSW"), ("version", 4, b"\1"), ("codec", 5, b"\7"), ("value_kind", 6, b"\6"), ("raw_bits", 7, b"\5"), ("num_symbols", 9, b"\1"),
-    ("num_symbols", 9, b"\x11"), ("has_escape", 10, b"\2"), ("scale_exponent", 11, b"\xf0"), ("num_channels", 12, bytes(4)), ("channel_elements", 16, bytes(4)),
+    ("num_symbols", 9, b"\x11"), ("has_escape", 10, b"\2"), ("scale_coding", 11, b"\xf0"), ("num_channels", 12, bytes(4)), ("channel_elements", 16, bytes(4)),
     ("inner_elements", 20, struct.pack("<I", 7)), ("panels_per_tile", 24, bytes(4)), ("panels_per_tile", 24, struct.pack("<I", 4)),
     ("frequencies", -4 * 70 - 16, b"\0"), ("scales", -4 * 70, struct.pack("<f", float("nan"))),
 ]  # fmt: skip
@@ -200,9 +233,9 @@ def test_each_rule_names_its_field(field, offset, value):
 def test_forty_bytes_follow_the_payload_and_no_more_than_it_takes(channels):
     """Scales and frequencies count; what they lack are zeros."""
     packed = compress.pack(Quantized(np.arange(3 * channels, dtype=np.int8).reshape(channels, 3), "integer"), 1, TensorSettings(codecs=("raw",)))
-    assert len(packed.to_bytes()) == HEADER_BYTES + -(-3 * channels // 4) * 4 + 40
+    assert len(packed.to_bytes()) == HEADER_BYTES + 3 * channels + 40
     scaled = dataclasses.replace(packed, value_kind="uniform", scales=np.full(channels, np.pi, np.float32)).to_bytes()
-    assert len(scaled) == HEADER_BYTES + -(-3 * channels // 4) * 4 + max(40, 4 * channels)
+    assert len(scaled) == HEADER_BYTES + max(3 * channels + 40, -(-3 * channels // 4) * 4 + 4 * channels)
     for blob in (packed.to_bytes(), scaled if channels < 40 else packed.to_bytes()):
         with pytest.raises(PackedWeightError, match="padding"):
             PackedWeight.from_bytes(sealed(blob[:-1] + b"\1"))

@@ -252,7 +252,7 @@ def dynamic_range_tree(op, per_channel=True):
 def test_int8_weights_with_float_activations(tmp_path, delegate, op, name, compute):
     """LiteRT quantizes the activations of such operators while it runs, and so do ours, unless the recipe wants floats; depthwise ones always compute in floats, which is nearer to what
     the weights mean: 8 bits of the range leave some 40 dB."""
-    recipe = {"min_weight_elements": 64, "global_config": {"compute": compute}}
+    recipe = {"min_weight_elements": 64, "bias_bits": 32, "global_config": {"compute": compute}}
     report, model, smart, plain = converted(dynamic_range_tree(op, per_channel=op != "FULLY_CONNECTED"), tmp_path, recipe)
     assert ops(model) == [f"TFLiteSmart.{name}"] and report.packed[0].value_kind == "integer"
     original = str(tmp_path / "plain.tflite")

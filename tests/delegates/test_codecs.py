@@ -9,6 +9,7 @@ import pytest
 from tests.golden_errors.sealing import sealed
 from tflite_smart.converter import buckets
 from tflite_smart.converter import format as packed_format
+from tflite_smart.converter.channel_codes import Bias
 from tflite_smart.converter.codecs import CODECS, CodecParameters
 from tflite_smart.converter.format import PackedWeight, from_matrix, tile_count, tile_order
 from tflite_smart.delegates import native
@@ -137,13 +138,16 @@ def test_expand_equals_the_reference(value_kind, inner, isa):
 
 
 @pytest.mark.parametrize("channels", [1, 4, 70])
-def test_expand_with_scales_in_a_byte_each(channels):
-    """Up to three bytes behind them are not read."""
-    scales = buckets.in_a_byte(np.geomspace(1e-3, 10, channels)) * (np.arange(channels) != 2)
-    packed = dataclasses.replace(pack(draw("gaussian", (channels, 30)), "rans"), scales=scales.astype(np.float32))
+@pytest.mark.parametrize("bias_bits", [0, 1, 9, 16])
+def test_expand_with_scales_in_few_bits(channels, bias_bits):
+    """The bias between them and the other sections is the operator's."""
+    scales = buckets.coarse(np.geomspace(1e-3, 10, channels), 80) * (np.arange(channels) != 2)
+    bias = Bias(np.arange(channels) % 2 - 1, bias_bits, 0.5) if bias_bits else None
+    packed = dataclasses.replace(pack(draw("gaussian", (channels, 30)), "rans"), scales=scales.astype(np.float32), bias=bias)
     blob = packed.to_bytes()
-    in_floats = dataclasses.replace(packed, scales=np.pi * packed.scales).to_bytes()
-    assert blob[11] > 0 and len(blob) == len(in_floats) - max(40, 16 + 4 * channels + 4 * (packed.num_tiles - 1)) + max(40, 16 + -(-channels // 4) * 4 + 4 * (packed.num_tiles - 1))
+    payload = int.from_bytes(blob[28:32], "little")
+    codes = -(-channels * (blob[27] & 15) // 8) + (2 + -(-channels * bias_bits // 8) if bias_bits else 0)
+    assert blob[11] > 0 and len(blob) == 36 + max(payload + 40, -(-(payload + codes) // 4) * 4 + 16 + 4 * (packed.num_tiles - 1))
     np.testing.assert_array_equal(native.expand(blob, (30, channels)), packed.expand().T, strict=True)
 
 
@@ -184,7 +188,7 @@ def test_every_flipped_byte_is_found(codec):
 @pytest.mark.parametrize(
     "position, value, name",
     [(0, ord("X"), "magic"), (4, 1, "version"), (5, 4, "codec"), (6, 6, "value_kind"), (7, 5, "raw_bits"), (9, 17, "num_symbols"),
-     (9, 1, "num_symbols"), (10, 2, "has_escape"), (11, 240, "scale_exponent"), (12, 0, "num_channels"), (16, 0, "channel_elements"),
+     (9, 1, "num_symbols"), (10, 2, "has_escape"), (11, 240, "scale_coding"), (26, 17, "bias_bits"), (27, 1, "scale_coding"), (12, 0, "num_channels"), (16, 0, "channel_elements"),
      (20, 3, "inner_elements"), (20, 0, "inner_elements"), (24, 0, "panels_per_tile"), (24, 4, "panels_per_tile"), (28, 1, "size")],
 )  # fmt: skip
 def test_rules_behind_the_checksums(position, value, name):

@@ -1,5 +1,6 @@
 """The external delegate: what it claims, how it behaves in LiteRT's and TensorFlow's interpreters, and how it refuses."""
 
+import dataclasses
 import os
 import threading
 import time
@@ -12,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType, load_delegat
 from tests.delegates import conv_reference as reference
 from tests.delegates import models
 from tests.delegates.running import invoke, make_interpreter, run
+from tflite_smart.converter.channel_codes import Bias
 from tflite_smart.delegates import native
 
 X_SHAPE = (1, 6, 6, 8)
@@ -334,28 +336,24 @@ def test_tile_that_ends_wrong_is_an_error_of_invoke(rng, capfd):
     assert "tile_end must" in str(error.value) + capfd.readouterr().err
 
 
+@pytest.mark.parametrize("bits", [1, 5, 8, 16])
 @pytest.mark.parametrize("depthwise", [False, True])
-def test_float16_bias_is_added_as_the_floats_that_it_stands_for(rng, depthwise):
-    """Normal and denormal numbers, both zeros and the largest."""
-    bias = np.concatenate([[0, -0.0, 2.0**-24, -(2.0**-15), 65504, -65504, 1, 0.1], rng.normal(size=32)]).astype(np.float16)
+def test_bias_in_the_packed_weight_is_added_as_the_floats_that_it_stands_for(rng, depthwise, bits):
+    codes = np.concatenate([[-(1 << bits - 1), (1 << bits - 1) - 1, 0, -1], rng.integers(-(1 << bits - 1), 1 << bits - 1, 36)])
+    bias = Bias(codes, bits, 1.25 * 2.0 ** (1 - bits))
     weight = models.random_weight(rng, (1, 3, 3, 40) if depthwise else (40, 3, 3, 8), 3 if depthwise else 0)
     shape, x = ((3, 3), rng.normal(size=(1, 6, 6, 40))) if depthwise else ((3, 3, 8), rng.normal(size=X_SHAPE))
-    results = [run(models.conv_model(x.shape, weight, shape, bias=b, depth_multiplier=1 if depthwise else None), x.astype(np.float32)) for b in (bias, bias.astype(np.float32))]
-    np.testing.assert_array_equal(*results)
-    none = run(models.conv_model(x.shape, weight, shape, depth_multiplier=1 if depthwise else None), x.astype(np.float32))
-    assert np.count_nonzero(results[0] != none) > 0.8 * none.size
+    results = [
+        run(models.conv_model(x.shape, w, shape, bias=b, depth_multiplier=1 if depthwise else None), x.astype(np.float32))
+        for w, b in ((dataclasses.replace(weight, bias=bias), None), (weight, bias.values()), (weight, None))
+    ]
+    np.testing.assert_array_equal(results[0], results[1])
+    assert np.count_nonzero(results[0] != results[2]) > 0.4 * results[0].size
 
 
-def test_float16_bias_that_is_none(rng, capfd):
-    weight, bias = models.random_weight(rng, (40, 3, 3, 8), 0), np.ones(40, np.float16)
-    for value in (np.inf, -np.inf, np.nan):
-        bias[7] = value
-        assert "float16 bias must be finite. Received: bias[7]=0x" in refused(model_of(X_SHAPE, weight, bias=bias), capfd)
-    assert "bias elements must be 40" in refused(model_of(X_SHAPE, weight, bias=bias[:39]), capfd)
-    model = models.ModelBuilder()
-    x, y, varying = model.tensor("x", X_SHAPE), model.tensor("y", (1, 6, 6, 40)), model.tensor("bias", (40,), "float16")
-    model.custom("TFLiteSmart.Conv2D", [x, model.packed("filter", weight), varying], [y], {**models.CONV_OPTIONS, "filter_h": 3, "filter_w": 3, "filter_in": 8})
-    assert "float16 bias must be a constant of 40 values. Received: not constant" in refused(model.build([x, varying], [y]), capfd)
+def test_two_biases_are_refused(rng, capfd):
+    weight = dataclasses.replace(models.random_weight(rng, (40, 3, 3, 8), 0), bias=Bias(np.arange(40), 7, 0.5))
+    assert "bias must be in the packed weight or an input" in refused(model_of(X_SHAPE, weight, bias=np.ones(40, np.float32)), capfd)
 
 
 def test_weight_that_does_not_fit_the_op(rng, capfd):

@@ -6,6 +6,7 @@ Every file starts from a valid weight, breaks one thing, and gets right check su
 of its files is the rule's, with `.2`, `.3` behind it where a rule has several sides.
 """
 
+import dataclasses
 import struct
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.golden_errors.sealing import CRC, sealed
+from tflite_smart.converter.channel_codes import Bias
 from tflite_smart.converter.codecs import CODECS, CodecParameters, smartdeal
 from tflite_smart.converter.format import HEADER_BYTES, READABLE_BYTES, PackedWeight, tile_count, tile_order
 
@@ -73,6 +75,17 @@ def with_gap() -> bytes:
     return sealed(put(blob, HEADER_BYTES + 1, b"\1"))
 
 
+def put_codes(exponent: int, coding: int) -> bytes:
+    """Said to have scale codes; the size is checked later."""
+    return sealed(put(broken(11, bytes([exponent])), 27, bytes([coding])))
+
+
+def with_bias(step: int) -> bytes:
+    """Biases of this step."""
+    blob = dataclasses.replace(PackedWeight.from_bytes(valid()), bias=Bias(np.arange(40), 7, 0.5)).to_bytes()
+    return sealed(put(blob, HEADER_BYTES + struct.unpack_from("<I", blob, 28)[0], struct.pack("<H", step)))
+
+
 def u32(value: int) -> bytes:
     return struct.pack("<I", value)
 
@@ -85,7 +98,10 @@ BREAKS = {
     "version": [broken(4, b"\1")],
     "codec": [broken(5, b"\xff")],
     "value_kind": [broken(6, b"\xff")],
-    "scale_exponent": [broken(11, b"\xf0"), broken(11, b"\1", value_kind="integer")],
+    "scale_exponent": [broken(11, b"\1", value_kind="integer")],
+    "scale_coding": [broken(11, b"\1"), broken(27, b"\x01"), put_codes(254, 0x02), put_codes(1, 0x09), put_codes(1, 0x81)],
+    "bias_bits": [broken(26, b"\x11")],
+    "bias_step": [with_bias(0x007F), with_bias(0x7800), with_bias(0xFF80)],
     "raw_bits": [broken(7, b"\5"), broken(7, b"\x08", "bitpack"), broken(7, b"\1", "raw"), broken(7, b"\1", "sparse")],
     "base": [broken(8, b"\1", "raw"), broken(8, b"\xff", "sparse")],
     "num_symbols": [broken(9, b"\1"), broken(9, b"\x11"), broken(9, b"\2", "bitpack")],
