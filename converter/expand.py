@@ -14,7 +14,7 @@ from tflite_smart.converter import check, control_dependencies, slim
 from tflite_smart.converter.errors import ModelFormatError, TFLiteSmartError, UnsupportedModelError
 from tflite_smart.converter.format import PackedWeight
 from tflite_smart.converter.model_editor import DAMAGE, Model, indices, shape, tensor_name
-from tflite_smart.converter.passes import conv2d, depthwise_conv2d, expand as expand_pass, fully_connected, gather, packed_bias
+from tflite_smart.converter.passes import conv2d, depthwise_conv2d, expand as expand_pass, fully_connected, gather, integer_bias, packed_bias
 from tflite_smart.converter.passes.base import OP_PREFIX, SCALES_NAME, read_options
 from tflite_smart.converter.rewrite import METADATA_ENTRY, is_smart
 
@@ -82,6 +82,8 @@ def _restore(model: Model, subgraph: schema.SubGraphT, op: schema.OperatorT, dec
         inputs = inputs if attributes["builtin_code"] == schema.BuiltinOperator.GATHER else inputs[::-1]
     else:
         raise UnsupportedModelError(f"{OP_PREFIX}{name}: operator must be known to this version. Received: an unknown one. Update tflite_smart.")
+    if name != "Gather" and len(inputs) > 3 and inputs[2] >= 0:
+        integer_bias.restore(model, subgraph, op)
     if name != "Gather" and len(inputs) > 3:
         _restore_scales(model, subgraph, packed, inputs.pop())
     if name != "Gather" and header.bias is not None:

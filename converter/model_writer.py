@@ -188,8 +188,8 @@ class _Layout:
             position = start + len(data)
 
 
-# Longer vectors than this are not compared with each other. Shapes, lists of inputs and custom options, which most tables share, are shorter.
-_SHARED_BYTES = 1024
+# Longer vectors than this are not compared with each other. Shapes, lists of inputs, custom options and zero points, which many tables share, are shorter.
+_SHARED_BYTES = 1 << 16
 
 
 class _Builder(flatbuffers.Builder):

@@ -12,7 +12,7 @@ from tflite_smart import __version__
 from tflite_smart.converter import control_dependencies, slim
 from tflite_smart.converter.format import VERSION as FORMAT_VERSION
 from tflite_smart.converter.model_editor import Model
-from tflite_smart.converter.passes import FUSED, bias, dequantize, expand, packed_bias, reshape
+from tflite_smart.converter.passes import FUSED, bias, dequantize, expand, integer_bias, packed_bias, reshape
 from tflite_smart.converter.passes.base import OP_PREFIX, Encoding
 from tflite_smart.converter.recipe import SmartConfig
 from tflite_smart.converter.selection import Weight, is_fused
@@ -46,6 +46,7 @@ def rewrite(model: Model, packed: Iterable[tuple[Weight, bytes, Encoding]], conf
     if config.bias_bits == 16 and not config.integer_only:
         errors = {weight.buffer: encoding.relative_error for weight, _, encoding in packed if encoding.relative_error is not None}
         slim.drop_unused(model, packed_bias.apply(model, errors))
+    integer_bias.apply(model)
     control_dependencies.renumber(model, before)
     model.drop_unused_codes()
     about = {"format_version": FORMAT_VERSION, "tool_version": __version__, "recipe": config.name, "requires": _REQUIRES}
