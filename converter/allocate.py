@@ -139,7 +139,7 @@ def _settings(weight: WeightInfo, chosen: WeightConfig, asked: float | None) -> 
         relative_error=chosen.relative_error or asked or _MOST_RELATIVE_ERROR,
         channel_exponent=chosen.channel_exponent,
         codecs=chosen.codecs,
-        objective=chosen.objective or ("latency" if _wants_speed(weight, chosen) else "size"),
+        objective=chosen.objective or ("latency" if _wants_speed(weight, chosen) else None),
         taps=_taps(weight),
         compute=chosen.compute,
         grouping=grouping,

@@ -30,7 +30,7 @@ class TensorSettings:
         relative_error: rms error over rms weight to aim at; unused for `binary` and `integer`.
         channel_exponent: see `buckets.bucket_steps`.
         codecs: names to choose from.
-        objective: `size`, `balanced` or `latency`: how much decoding time counts in that choice.
+        objective: `size`, `balanced` or `latency`: how much decoding time counts in that choice; None, if nobody has asked for one: `size`.
         taps: height and width of the filter, which say what typical inputs have in common (`feedback.TypicalInputs`); None rounds every weight for itself.
         compute: arithmetic that the operator asks for, `f32` or `int8`; None says nothing. Changes no byte of the packed weight.
         grouping: of `smartdeal.grouping`, for those buckets.
@@ -40,7 +40,7 @@ class TensorSettings:
     relative_error: float = 0.01
     channel_exponent: float = 1.0
     codecs: tuple[str, ...] = ("raw", "bitpack", "rans", "sparse")
-    objective: str = "size"
+    objective: str | None = None
     taps: tuple[int, int] | None = (1, 1)
     compute: str | None = None
     grouping: tuple[int, int, int] = (3, 1, smartdeal.SLICE_GROUPS)
@@ -137,7 +137,7 @@ def expand_blob(blob: bytes, shape: tuple[int, ...], axis: int) -> np.ndarray:
 def choose_codec(ids: np.ndarray, settings: TensorSettings) -> tuple[str, CodecParameters, float]:
     """The cheapest codec for these ids under the settings' objective: name, parameters and bits per id."""
     histogram = _histogram(ids)
-    weight = _DECODE_WEIGHT[settings.objective]
+    weight = _DECODE_WEIGHT[settings.objective or "size"]
     best = None
     for name in settings.codecs:
         for parameters, bits, time in CODECS[name].plans(histogram):

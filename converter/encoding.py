@@ -13,12 +13,14 @@ from tflite_smart.converter.format import HEADER_BYTES, READABLE_BYTES, Quantize
 from tflite_smart.converter.model_editor import Model
 from tflite_smart.converter.passes import FUSED
 from tflite_smart.converter.recipe import SmartConfig
-from tflite_smart.converter.selection import LeftAlone, Weight, find_weights
+from tflite_smart.converter.selection import LeftAlone, Weight, find_weights, is_in_integers
 
 # What an operator of ours adds to the file: options, if no other has the same. Expand is an operator more and takes time at every run. A weight must gain more than that for every operator.
 _FUSED_BYTES, _EXPAND_BYTES = 128, 512
 # A bias in front of which an Expand runs keeps the delegate from computing the operators before and behind it in one piece.
 _ELEMENTWISE_BYTES, _ELEMENTWISE = 8192, ("ADD", "SUB", "MUL", "DIV")
+# Of the bytes that a model's weights take in the file.
+_LITTLE = 1 / 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +93,23 @@ def counted_bytes(weight: Weight, blob_bytes: int) -> int:
     least = 0 if weight.info.dtype == "int8" else HEADER_BYTES + weight.info.num_elements + max(READABLE_BYTES, weight.info.shape[weight.info.axis])
     name = weight.info.op_type
     return max(blob_bytes, least) + len(weight.sites) * (_FUSED_BYTES if name in FUSED else _ELEMENTWISE_BYTES if name in _ELEMENTWISE else _EXPAND_BYTES)
+
+
+def leave_little(encoded: Sequence[Encoded], planned: Sequence[Planned]) -> list[Encoded]:
+    """The same, but layers in integers that save the least stay as they are, together at most `_LITTLE` of all, unless the recipe asks for `size`.
+
+    They are where images are large and weights few. Between them stand operators of the runtime's, so each layer of ours hands its image over to other threads and back.
+    """
+    spare = _LITTLE * sum(len(entry.blob) or entry.weight.stored.nbytes for entry in encoded)
+    little = {}
+    for entry, plan_of in sorted(zip(encoded, planned), key=lambda pair: pair[0].weight.stored.nbytes - len(pair[0].blob)):
+        if not entry.blob or plan_of.decision.objective == "size" or not all(is_in_integers(site) for site in entry.weight.sites):
+            continue
+        spare -= entry.weight.stored.nbytes - len(entry.blob)
+        if spare < 0:
+            break
+        little[entry.weight.buffer] = Encoded(entry.weight, skipped="saves so little that the threads' wait before and behind an integer layer costs more; objective `size` packs it")
+    return [little.get(entry.weight.buffer, entry) for entry in encoded]
 
 
 def encode_and_release(model: Model, planned: Planned, rounded: Quantized | None = None, seen: Seen | None = None) -> Encoded:

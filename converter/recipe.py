@@ -31,9 +31,10 @@ class WeightConfig:
         buckets: `dependent` (trellis-coded, where that pays: smaller, a little slower to decode; the default), `uniform`, `midrise`, `binary` or `smartdeal`.
         channel_exponent: in [0, 1]: 0 one absolute error bound for all channels of a layer, 1 one relative to each channel's size.
         codecs: codec names to choose from.
-        objective: `size` (the default), `balanced` or `latency`: what decides the codec. Weights that an inference uses once (dense layers of one row) take as long as decoding
-            them: with `compute` `int8` their defaults are `latency` and `uniform` buckets. A dense layer of 4096 x 4096 Laplace weights then takes 5.0 instead of 3.5 bits a
-            weight and about a quarter of the time.
+        objective: `size`, `balanced` or `latency`: what decides the codec. None is `size`, with two exceptions. Weights that an inference uses once (dense layers of one row) take as
+            long as decoding them: with `compute` `int8` their defaults are `latency` and `uniform` buckets. A dense layer of 4096 x 4096 Laplace weights then takes 5.0 instead of 3.5
+            bits a weight and about a quarter of the time. And in full-integer models the layers that save the least, together a fiftieth of the weights' bytes, stay as they are:
+            between them stand operators of the runtime's, and threads wait at each change of hands.
         compute: arithmetic of float layers at run time: `f32`, exact, or `int8`: inputs are quantized while the model runs, as LiteRT's dynamic-range models do, and the
             buckets' numbers are multiplied as they are. For CONV_2D and FULLY_CONNECTED with uniform buckets; all else stays `f32`. None leaves it to the delegate: `f32`, but `int8` for
             the int8 weights of a dynamic-range model.

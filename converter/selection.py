@@ -183,6 +183,11 @@ def is_fused(model: Model, site: Site) -> bool:
     return kernel is not None and site.axis == kernel.AXIS and kernel.matches(site)
 
 
+def is_in_integers(site: Site) -> bool:
+    """Whether the operator multiplies integers by these: one of a full-integer model."""
+    return site.number == 1 and site.subgraph.tensors[int(site.op.inputs[0])].type == schema.TensorType.INT8
+
+
 def _matrix(dimensions: tuple[int, ...], axis: int) -> tuple:
     """Tensors of different shapes can share a packed weight if they are the same matrix in the same order."""
     if axis >= len(dimensions):

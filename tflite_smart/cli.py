@@ -48,7 +48,8 @@ def _convert(verbs) -> None:
     verb.add_argument("-o", "--output", metavar="OUT", help="default: MODEL's name with the ending .smart.tflite")
     verb.add_argument("--recipe", metavar="NAME|FILE.json", default="lossless_accuracy", help="what to do with which tensor (default: %(default)s)")
     verb.add_argument("--calibration-data", metavar="X.npz", help="sample inputs, one array per input, first axis = samples")
-    verb.add_argument("--objective", choices=["size", "balanced", "latency"], help="how much decoding time counts when codecs are chosen")
+    verb.add_argument("--objective", choices=["size", "balanced", "latency"], help="how much decoding time counts when codecs are chosen. Without it: "
+                      "size, but layers of full-integer models that would save little stay as they are")
     verb.add_argument("--compute", choices=["f32", "int8"], help="arithmetic of convolutions and dense layers at run time: f32 is exact (the default), int8 quantizes "
                       "their inputs on the fly, as LiteRT's dynamic-range models do, and is faster. The fidelity that is reported is that of the arithmetic chosen")
     target = verb.add_mutually_exclusive_group()
