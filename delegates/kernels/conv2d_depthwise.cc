@@ -24,32 +24,34 @@ struct Inside {
         end(origin >= size ? first : std::max(first, std::min(taps, (size - 1 - origin) / dilation + 1))) {}
 };
 
-// Positions x..x+count of one line, whose windows have the same taps inside the image.
-void RunPositions(const ConvLayer& layer, const Inside& rows, const Position& at, uint32_t count, DepthwiseLine* line) {
+// Positions x..x+count of one line, whose windows have the same taps inside the image. `origin`: the whole window, of the image's first position; `line` is the
+// same but for what is set here, as a copy of all of it would wait until it has left the processor's pipeline.
+void RunPositions(const ConvLayer& layer, const Inside& rows, const Position& at, uint32_t count, const DepthwiseLine& origin, DepthwiseLine* line) {
   const ConvGeometry& g = layer.geometry;
   const int32_t y0 = at.InputY(g), x0 = at.InputX(g);
   const Inside taps(x0, g.filter_width, g.dilation_width, g.in_width);
-  DepthwiseLine l = *line;
-  l.rows = static_cast<uint32_t>(taps.end > taps.first ? rows.end - rows.first : 0);
-  l.taps = static_cast<uint32_t>(taps.end - taps.first);
-  if (l.rows != 0 && l.taps != 0) {
+  line->rows = static_cast<uint32_t>(taps.end > taps.first ? rows.end - rows.first : 0);
+  line->taps = static_cast<uint32_t>(taps.end - taps.first);
+  line->x = origin.x;
+  line->b = origin.b;
+  if (line->rows != 0 && line->taps != 0) {
     const int64_t y = y0 + rows.first * g.dilation_height, x = x0 + taps.first * g.dilation_width;
-    l.x += (static_cast<int64_t>(at.batch) * g.in_height * g.in_width + y * g.in_width + x) * g.in_channels;
-    l.b += rows.first * l.b_row_stride + static_cast<size_t>(taps.first) * kLanes;
+    line->x += (static_cast<int64_t>(at.batch) * g.in_height * g.in_width + y * g.in_width + x) * g.in_channels;
+    line->b += rows.first * line->b_row_stride + static_cast<size_t>(taps.first) * kLanes;
   }
-  l.positions = count;
-  l.c += ((static_cast<int64_t>(at.batch) * g.out_height + at.y) * g.out_width + at.x) * g.out_channels;
-  ActiveIsa().f32->depthwise(l);
+  line->positions = count;
+  line->c = origin.c + ((static_cast<int64_t>(at.batch) * g.out_height + at.y) * g.out_width + at.x) * g.out_channels;
+  ActiveIsa().f32->depthwise(*line);
 }
 
 // Positions from at.x to end_x of one line.
-void RunLine(const ConvLayer& layer, Position at, int32_t end_x, DepthwiseLine* line) {
+void RunLine(const ConvLayer& layer, Position at, int32_t end_x, const DepthwiseLine& origin, DepthwiseLine* line) {
   const ConvGeometry& g = layer.geometry;
   const Inside rows(at.InputY(g), g.filter_height, g.dilation_height, g.in_height);
   const WholeWindows whole(g);
   while (at.x < end_x) {
     const int32_t count = at.x >= whole.first && at.x < whole.end ? std::min(end_x, whole.end) - at.x : 1;
-    RunPositions(layer, rows, at, static_cast<uint32_t>(count), line);
+    RunPositions(layer, rows, at, static_cast<uint32_t>(count), origin, line);
     at.x += count;
   }
 }
@@ -75,10 +77,11 @@ void MultiplyPanels(const ConvLayer& layer, const Batch& batch, uint32_t i, uint
   line.bias = layer.bias == nullptr ? nullptr : epilogue.bias;
   line.min = epilogue.min;
   line.max = epilogue.max;
+  const DepthwiseLine origin = line;
   for (int64_t m = batch.begin_position; m < batch.end_position;) {
     const Position at(g, m);
     const int32_t end_x = static_cast<int32_t>(std::min<int64_t>(g.out_width, at.x + (batch.end_position - m)));
-    RunLine(layer, at, end_x, &line);
+    RunLine(layer, at, end_x, origin, &line);
     m += end_x - at.x;
   }
 }
