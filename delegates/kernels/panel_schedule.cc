@@ -12,9 +12,9 @@ static_assert(kMaxLockstep % kMaxSideBySide == 0 && kMaxSideBySide == 4, "the ar
 // thread has written.
 constexpr uint64_t kMinThreadedWork = 30000;
 
-// Decoding an id costs about as much as multiplying it at 7 positions. So a tile that is decoded again for another cut of the positions
+// Decoding an id costs about as much as multiplying it at so many positions. So a tile that is decoded again for another cut of the positions
 // should meet several times as many of them in each ...
-constexpr int64_t kMinPositions = 24;
+constexpr int64_t kDecodePositions = 7, kMinPositions = 24;
 
 // ... or fewer if there is nothing to decode, ...
 constexpr int64_t kMinPositionsRaw = 12;
@@ -25,6 +25,14 @@ constexpr int64_t kMinSparePositions = 192;
 template <typename T>
 T CeilDiv(T a, T b) {
   return (a + b - 1) / b;
+}
+
+// Whether threads that share the tiles are so much sooner done than threads that share the positions and decode each for itself, that it pays for what
+// they then read from each other.
+bool DecodesLess(int64_t tiles, int64_t positions, int64_t threads) {
+  const int64_t by_tiles = CeilDiv(tiles, threads) * threads * (kDecodePositions + positions);
+  const int64_t by_positions = tiles * (kDecodePositions * threads + positions);
+  return 16 * by_tiles < 15 * by_positions;
 }
 
 }  // namespace
@@ -54,10 +62,11 @@ Schedule MakeSchedule(const PackedWeight& weight, int64_t positions, int num_thr
   int64_t cuts = threads;
   if (positions >= 2 * cuts * kMinSparePositions) cuts *= 2;
   s.positions = Cuts::Make(positions, position_step, std::min(cuts, positions / min_positions));
+  if (weight.codec != Codec::kRaw && DecodesLess(weight.num_tiles, positions, threads)) s.positions.parts = 1;
   const bool enough = s.positions.parts >= static_cast<int64_t>(threads);
-  s.tiles_per_task = enough ? s.batch_tiles : std::min(s.batch_tiles, CeilDiv(weight.num_tiles, threads));
-  s.tile_tasks = CeilDiv(weight.num_tiles, s.tiles_per_task);
-  s.num_tasks = static_cast<size_t>(s.tile_tasks * s.positions.parts);
+  const int64_t batches = CeilDiv(weight.num_tiles, s.batch_tiles);
+  s.tiles = enough ? Cuts::Make(weight.num_tiles, s.batch_tiles, batches) : Cuts::Make(weight.num_tiles, 1, CeilDiv<int64_t>(batches, threads) * threads);
+  s.num_tasks = static_cast<size_t>(s.tiles.parts * s.positions.parts);
   return s;
 }
 
@@ -85,8 +94,8 @@ Status ReadTiles(const PackedWeight& weight, uint32_t tile, uint32_t tiles, Scra
 }  // namespace
 
 Status RunTask(const PackedWeight& weight, const Schedule& s, size_t task, Scratch* scratch, Multiply multiply, const void* layer) {
-  const uint32_t tile = static_cast<uint32_t>(task % s.tile_tasks) * s.tiles_per_task;
-  uint32_t tiles = std::min(weight.num_tiles - tile, s.tiles_per_task);
+  const uint32_t tile = s.BeginTile(task);
+  uint32_t tiles = s.EndTile(task) - tile;
   const uint32_t first_panel = weight.first_panel(tile), k = weight.channel_elements;
   const int64_t begin = s.BeginPosition(task), end = s.EndPosition(task);
   if (!s.lockstep) {

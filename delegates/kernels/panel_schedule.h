@@ -3,7 +3,7 @@
 // READ FIRST: how a layer runs
 // * A task is some tiles x some output positions. Cuts between positions cost: a tile is decoded once per cut. But they let a thread keep
 //   to its part of the image from layer to layer, and reading what another core has written costs more. So positions are cut first, as
-//   far as enough of them remain, and tiles are dealt out where there are too few positions.
+//   far as enough of them remain, and tiles are dealt out where there are too few positions, or few and as many tiles for each thread.
 // * Inside a task some panels, a batch, are decoded together and kept as floats in the scratch, so that packing the input is paid once per
 //   batch and not once per panel.
 // * Where two whole tiles fit the scratch, or the only one, a batch is as many whole tiles as fit, several decoded side by side.
@@ -35,13 +35,14 @@ struct Schedule {
   uint32_t piece;           // k decoded at once; a multiple of weight.piece_step unless it is all of k
   uint32_t batch_tiles;
   bool lockstep;
-  uint32_t tiles_per_task;
-  uint32_t tile_tasks;
+  Cuts tiles;               // batch_tiles at most in each part
   Cuts positions;
-  size_t num_tasks;         // tile_tasks x positions.parts: all tiles of the first part, all of the second ...
+  size_t num_tasks;         // tiles.parts x positions.parts: all tiles of the first part, all of the second ...
 
-  int64_t BeginPosition(size_t task) const { return positions.Begin(static_cast<int64_t>(task / tile_tasks)); }
-  int64_t EndPosition(size_t task) const { return positions.Begin(static_cast<int64_t>(task / tile_tasks) + 1); }
+  uint32_t BeginTile(size_t task) const { return static_cast<uint32_t>(tiles.Begin(static_cast<int64_t>(task) % tiles.parts)); }
+  uint32_t EndTile(size_t task) const { return static_cast<uint32_t>(tiles.Begin(static_cast<int64_t>(task) % tiles.parts + 1)); }
+  int64_t BeginPosition(size_t task) const { return positions.Begin(static_cast<int64_t>(task) / tiles.parts); }
+  int64_t EndPosition(size_t task) const { return positions.Begin(static_cast<int64_t>(task) / tiles.parts + 1); }
 };
 
 // max_piece: a multiple of 32, at most kMaxPiece. position_step: rows of the kernel, so that cuts change no sum.

@@ -48,6 +48,16 @@ def test_threads_do_not_change_a_bit(rng, filter_size, height, width, num_thread
     np.testing.assert_array_equal(run(content, x, num_threads=num_threads), run(content, x, num_threads=1))
 
 
+@pytest.mark.parametrize("num_threads", [2, 3])
+@pytest.mark.parametrize("n, k, panels_per_tile", [(320, 64, 1), (300, 200, 1), (380, 40, 2), (128, 2600, 1), (190, 1300, 2)])
+def test_threads_that_share_tiles_do_not_change_a_bit(rng, n, k, panels_per_tile, num_threads):
+    """So few positions that no thread decodes what another one does; the last two: in pieces, side by side."""
+    weight = models.random_weight(rng, (n, 1, 1, k), 0, panels_per_tile=panels_per_tile)
+    x = rng.normal(size=(1, 7, 7, k)).astype(np.float32)
+    content = models.conv_model(x.shape, weight, (1, 1, k))
+    np.testing.assert_array_equal(run(content, x, num_threads=num_threads), run(content, x, num_threads=1))
+
+
 @pytest.mark.parametrize("height", [8, 40])
 def test_threads_do_not_change_a_depthwise_bit(rng, height):
     weight = models.random_weight(rng, (1, 3, 3, 200), 3)
