@@ -12,6 +12,7 @@ Status KeptPanels::Keep(Runtime* runtime, const Int8Layer& layer, const Int8Meth
   const bool here = panels_ != nullptr && pack_ == method.pack && runs_.count == runs.count && runs_.elements == runs.elements;
   if (here) return Status();
   panels_ = nullptr;
+  memory_ = nullptr;  // first, so that there are never two
   runs_ = runs;
   pack_ = method.pack;
   constexpr size_t kAlignment = 64;
