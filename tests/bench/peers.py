@@ -34,8 +34,8 @@ def nncodec(weights: dict[str, np.ndarray], qp: int, tune_qp: bool = False) -> t
 def nncodec_channels(weights: dict[str, np.ndarray], qp: int) -> tuple[int, dict[str, np.ndarray]]:
     """NNCodec given what it lacks: output channels brought to one size first, by float32 factors that are counted as they are."""
     factors = {name: np.sqrt(np.mean(np.square(w), axis=tuple(range(1, w.ndim)), keepdims=True)) + np.float32(1e-30) for name, w in weights.items() if w.dtype != np.int8}
-    size, decoded = nncodec({name: w / factors.get(name, w.dtype.type(1)) for name, w in weights.items()}, qp)
-    return size + sum(f.nbytes for f in factors.values()), {name: w * factors.get(name, w.dtype.type(1)) for name, w in decoded.items()}
+    size, decoded = nncodec({name: w / factors[name] if name in factors else w for name, w in weights.items()}, qp)
+    return size + sum(f.nbytes for f in factors.values()), {name: w * factors[name] if name in factors else w for name, w in decoded.items()}
 
 
 def nncodec_unfolded(weights: dict[str, np.ndarray], factors: dict[str, np.ndarray], qp: int, tune_qp: bool = False) -> tuple[int, dict[str, np.ndarray]]:
