@@ -110,11 +110,11 @@ struct Pair {
 };
 
 void Pack(const int8_t* from, size_t count, uint8_t* to) {
-  size_t i = 0;
-  for (; i + 16 <= count; i += 16) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 2 * i), Widen(from + i));
-  for (; i < count; ++i) {
-    const int16_t x = from[i];
-    __builtin_memcpy(to + 2 * i, &x, sizeof(x));
+  for (size_t i = 0; i < count; i += 16) {
+    int8_t last[16];
+    const int8_t* x = from + i;
+    if (count - i < 16) x = static_cast<const int8_t*>(__builtin_memcpy(last, x, count - i));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 2 * i), Widen(x));
   }
 }
 
@@ -163,4 +163,4 @@ inline void LoadDwords(const int8_t* ids, Vec (&b)[Vec::kBlockVecs]) {
 
 #include "kernels/int8_kernels-inl.h"
 
-TFLITE_SMART_INT8_KERNELS(kInt8Avx2, nullptr)
+TFLITE_SMART_INT8_KERNELS(kInt8Avx2, Vec::kGemmRows, Gemm, nullptr)

@@ -200,4 +200,10 @@ void WidenRange(const float* x, size_t count, float* range) {
 
 #include "kernels/int8_kernels-inl.h"
 
-TFLITE_SMART_INT8_KERNELS(kInt8Avx512, MultiplyPlanesAvx512)
+TFLITE_SMART_INT8_KERNELS(kInt8Avx512, Vec::kGemmRows, Gemm, MultiplyPlanesAvx512)
+
+#if defined(TFS_AMX)
+#include "kernels/int8_amx-inl.h"
+
+TFLITE_SMART_INT8_KERNELS(kInt8Amx, kTileRows, GemmAmx, MultiplyPlanesAvx512)
+#endif

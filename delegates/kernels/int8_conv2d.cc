@@ -192,28 +192,38 @@ uint32_t LongestPiece(const Int8Method& method) {
   return (method.max_groups / kMaxSideBySide - 2) * method.runs.elements / method.runs.groups / kLanes * kLanes;
 }
 
-// Whether RunKeptRow() can take whole panels of it: a dense layer for one row of floats.
-bool IsFloatRow(const Int8Layer& layer) {
+// Whether RunKeptRow() can take whole panels of it: a dense layer for one row.
+bool IsKeptRow(const Int8Layer& layer) {
   const ConvGeometry& g = layer.geometry;
   const bool one_pixel = g.in_height == 1 && g.in_width == 1 && g.filter_height == 1 && g.filter_width == 1 && g.pad_top == 0 && g.pad_left == 0;
-  return layer.dynamic != nullptr && g.positions() == 1 && one_pixel && g.filter_in == g.in_channels && layer.weight->value_kind != ValueKind::kMidrise;
+  return g.positions() == 1 && one_pixel && g.filter_in == g.in_channels && layer.weight->value_kind != ValueKind::kMidrise;
 }
 
 // One row and panels that are kept packed. Little more than the multiplications, as small layers take no longer than what is done around them.
 void RunKeptRow(const Int8Layer& layer, uint32_t first_panel, uint32_t end_panel, uint8_t* a) {
   const Int8Kernels& kernels = *ActiveIsa().i8;
   const KeptPanels& kept = *layer.kept;
-  const Epilogue& e = layer.floats;
-  const uint32_t bias_step = layer.dynamic->bias == nullptr ? 0 : kLanes;
-  kernels.quantize(layer.dynamic->x, layer.weight->channel_elements, layer.images[0], a);
-  kernels.float_row({a, kept.slot_groups() - 1, kept.panel(first_panel), end_panel - first_panel, e.scale + first_panel * kLanes, e.bias + first_panel * bias_step,
-                     bias_step, e.min, e.max, layer.images, layer.dynamic->y + first_panel * kLanes});
+  const uint32_t k = layer.weight->channel_elements, first = first_panel * kLanes;
+  const Int8KeptRow row = {a, kept.slot_groups() - 1, kept.panel(first_panel), end_panel - first_panel};
+  if (layer.dynamic != nullptr) {
+    const Epilogue& e = layer.floats;
+    const uint32_t bias_step = layer.dynamic->bias == nullptr ? 0 : kLanes;
+    kernels.quantize(layer.dynamic->x, k, layer.images[0], a);
+    return kernels.float_row({row, e.scale + first, e.bias + first_panel * bias_step, bias_step, e.min, e.max, layer.images, layer.dynamic->y + first});
+  }
+  static constexpr int32_t kNoBias[kLanes] = {};
+  const FixedInt8& fixed = *layer.fixed;
+  Int8Epilogue e;
+  fixed.requantization->SetEpilogue(first_panel, &e);
+  kernels.pack(fixed.x, k, a);
+  const bool has_bias = fixed.bias != nullptr;
+  kernels.fixed_row({row, has_bias ? fixed.bias + first : kNoBias, has_bias ? kLanes : 0, e.factors, e.zero_point, e.min, e.max, fixed.y + first});
 }
 
 // Panels that are kept packed, each of which is a tile here.
 Status RunKept(const Int8Layer& layer, const Int8Method& method, const Int8Task& task, Int8Scratch* scratch) {
   const KeptPanels& kept = *layer.kept;
-  const uint32_t end_whole = std::min(task.end_tile, layer.weight->num_channels / kLanes), first_left = IsFloatRow(layer) ? end_whole : task.first_tile;
+  const uint32_t end_whole = std::min(task.end_tile, layer.weight->num_channels / kLanes), first_left = IsKeptRow(layer) ? end_whole : task.first_tile;
   if (first_left > task.first_tile) RunKeptRow(layer, task.first_tile, end_whole, scratch->strip);
   if (first_left == task.end_tile) return Status();
   Int8Input input(layer, false, scratch);

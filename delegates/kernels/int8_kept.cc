@@ -38,7 +38,10 @@ Status KeptPanels::PackAll(Runtime* runtime, const Int8Layer& layer, const Int8M
     const uint32_t count = panels.Take(kMaxSideBySide, slots);
     for (uint32_t i = 0; i < count; ++i) slots[i].to = panel(slots[i].panel);
     TFS_RETURN_IF_ERROR(PackInt8Slots(layer, method, {method, 0, layer.weight->channel_elements}, slots, count, scratch));
-    for (uint32_t i = 0; i < count; ++i) std::memcpy(sums(slots[i].panel), slots[i].sums, sizeof(slots[i].sums));
+    const uint32_t times = layer.fixed == nullptr ? 1 : 0u - static_cast<uint32_t>(layer.fixed->x_zero_point + method.offset);
+    for (uint32_t i = 0; i < count; ++i) {
+      for (uint32_t j = 0; j < kLanes; ++j) sums(slots[i].panel)[j] = static_cast<int32_t>(times * static_cast<uint32_t>(slots[i].sums[j]));
+    }
   }
   return Status();
 }

@@ -16,7 +16,7 @@ class KeptPanels {
   uint8_t* panel(uint32_t index) const { return panels_ + index * static_cast<size_t>(slot_groups()) * kInt8GroupBytes; }
   uint32_t slot_groups() const { return runs_.all_groups() + 1; }  // the sums of a panel take one more
 
-  // Of the ids, by channel.
+  // Of the ids, by channel; of a fixed layer what they add to the sums: -(zero point + offset) times as much.
   int32_t* sums(uint32_t index) const { return reinterpret_cast<int32_t*>(panel(index) + runs_.all_groups() * static_cast<size_t>(kInt8GroupBytes)); }
 
  private:

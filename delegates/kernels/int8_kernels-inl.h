@@ -210,7 +210,7 @@ void GemmRows(const Int8GemmTile& t) {
   if (first < t.end_column) GemmBlock<kRows, kSplit, kHalf>(t, first);
 }
 
-void Gemm(const Int8GemmTile& t) {
+__attribute__((noinline)) void Gemm(const Int8GemmTile& t) {
   static_assert(Vec::kGemmRows <= static_cast<int>(kMaxInt8Rows), "");
   if (t.rows == 1) return GemmRows<1>(t);
   if (t.rows == 2) return GemmRows<2>(t);
@@ -219,18 +219,14 @@ void Gemm(const Int8GemmTile& t) {
   return GemmRows<Vec::kGemmRows>(t);
 }
 
-// A panel takes less time than a few calls: everything stays in registers here.
-void FloatRow(const Int8FloatRow& t) {
+// finish(panel, first, numbers, sums) for each block of channels of a row times kept panels, with the numbers behind the panel. A panel takes less time than a few calls:
+// everything stays in registers here.
+template <class Finish>
+inline void ForBlocksOfRow(const Int8KeptRow& t, Finish finish) {
   constexpr int kSplit = 4;
-  FloatEpilogue e;
-  e.min = t.min;
-  e.max = t.max;
   const uint8_t* b = t.b;
   for (uint32_t p = 0; p < t.panels; ++p, b += kInt8GroupBytes) {
-    e.scale = t.scale + p * kPanel;
-    e.bias = t.bias + p * t.bias_step;
     const uint8_t* const end = b + t.groups * kInt8GroupBytes;
-    e.ids = reinterpret_cast<const int32_t*>(end);
     for (uint32_t first = 0; first < kPanel; first += kBlock) {
       Vec sum[kSplit][1][kBlockVecs];
 #pragma GCC unroll 16
@@ -247,16 +243,47 @@ void FloatRow(const Int8FloatRow& t) {
       }
       for (; groups > 0; --groups, at += sizeof(int32_t), from += kInt8GroupBytes) Multiply(sum[0], &t.a, at, from);
 #pragma GCC unroll 16
-      for (int v = 0; v < kBlockVecs; ++v) {
-        const uint32_t channel = first + static_cast<uint32_t>(v) * kLanes;
-        FloatWriter writer;
-        writer.Load(e, static_cast<int>(channel));
-        writer.SetRow(*t.quantization);
-        writer.Write(Add(Add(sum[0][0][v], sum[1][0][v]), Add(sum[2][0][v], sum[3][0][v])), t.y + p * kPanel + channel);
-      }
+      for (int v = 0; v < kBlockVecs; ++v) sum[0][0][v] = Add(Add(sum[0][0][v], sum[1][0][v]), Add(sum[2][0][v], sum[3][0][v]));
+      finish(p, first, reinterpret_cast<const int32_t*>(end), sum[0][0]);
     }
     b = end;
   }
+}
+
+void FloatRow(const Int8FloatRow& t) {
+  FloatEpilogue e;
+  e.min = t.min;
+  e.max = t.max;
+  ForBlocksOfRow(t.row, [&](uint32_t p, uint32_t first, const int32_t* ids, const Vec(&sum)[kBlockVecs]) {
+    e.scale = t.scale + p * kPanel;
+    e.bias = t.bias + p * t.bias_step;
+    e.ids = ids;
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) {
+      const uint32_t channel = first + static_cast<uint32_t>(v) * kLanes;
+      FloatWriter writer;
+      writer.Load(e, static_cast<int>(channel));
+      writer.SetRow(*t.quantization);
+      writer.Write(sum[v], t.y + p * kPanel + channel);
+    }
+  });
+}
+
+void FixedRow(const Int8FixedRow& t) {
+  Int8Epilogue e;
+  e.zero_point = t.zero_point;
+  e.min = t.min;
+  e.max = t.max;
+  ForBlocksOfRow(t.row, [&](uint32_t p, uint32_t first, const int32_t* starts, const Vec(&sum)[kBlockVecs]) {
+    e.factors = t.factors + p;
+    alignas(64) int32_t sums[kBlock];
+#pragma GCC unroll 16
+    for (int v = 0; v < kBlockVecs; ++v) {
+      const uint32_t channel = first + static_cast<uint32_t>(v) * kLanes;
+      Add(sum[v], Add(Vec::Load(starts + channel), Vec::Load(t.bias + p * t.bias_step + channel))).Store(sums + v * kLanes);
+    }
+    FinishRows<kBlockVecs>(sums, 1, e, first, {t.y + p * kPanel, kPanel, 0, kPanel});
+  });
 }
 
 // Rows of ids, 32 apart, to vectors of B.
@@ -381,8 +408,9 @@ void Lanes(const Int8LaneTile& t) {
 }  // namespace
 }  // namespace tflite_smart
 
-#define TFLITE_SMART_INT8_KERNELS(name, multiply_planes)                                                                                     \
-  namespace tflite_smart {                                                                                                                   \
-  const Int8Kernels name = {Vec::kGemmRows, kGroup, kOffset, Pack, Quantize, WidenRange, PackIds<kGroup, LoadDwords, Dot>, Gemm, FloatRow,    \
-                            MultiplyIds, multiply_planes, PackIds<2, LoadPairs, DotPair>, Lanes};                                                           \
+// gemm: Gemm, or what takes its place, for at most gemm_rows rows.
+#define TFLITE_SMART_INT8_KERNELS(name, gemm_rows, gemm, multiply_planes)                                                                          \
+  namespace tflite_smart {                                                                                                                         \
+  const Int8Kernels name = {gemm_rows, kGroup, kOffset, Pack, Quantize, WidenRange, PackIds<kGroup, LoadDwords, Dot>, gemm, FloatRow, FixedRow,     \
+                            MultiplyIds, multiply_planes, PackIds<2, LoadPairs, DotPair>, Lanes};                                                  \
   }

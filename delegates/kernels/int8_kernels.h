@@ -22,7 +22,7 @@
 namespace tflite_smart {
 
 // No instruction set has a taller tile.
-constexpr uint32_t kMaxInt8Rows = 12;
+constexpr uint32_t kMaxInt8Rows = 16;
 
 // Nor more k in a dword.
 constexpr uint32_t kMaxInt8Group = 4;
@@ -95,12 +95,17 @@ struct Int8GemmTile {
   uint32_t end_column;           // at most 32
 };
 
-// One row times whole panels that are kept packed (int8_kept.h), with a float epilogue: y[panels * 32].
-struct Int8FloatRow {
+// One row times whole panels that are kept packed (int8_kept.h).
+struct Int8KeptRow {
   const uint8_t* a;
-  uint32_t groups;     // dwords
-  const uint8_t* b;    // of a panel, and then the sums of its ids
+  uint32_t groups;   // dwords
+  const uint8_t* b;  // of a panel, and then 32 numbers that say what its ids add up to
   uint32_t panels;
+};
+
+// The same with a float epilogue: y[panels * 32].
+struct Int8FloatRow {
+  Int8KeptRow row;
   const float* scale;  // panels * 32
   const float* bias;   // the same, or 32 zeros for all panels if bias_step is 0
   uint32_t bias_step;
@@ -108,6 +113,18 @@ struct Int8FloatRow {
   float max;
   const Quantization* quantization;
   float* y;
+};
+
+// And with a fixed one: y[panels * 32].
+struct Int8FixedRow {
+  Int8KeptRow row;
+  const int32_t* bias;          // as above
+  uint32_t bias_step;
+  const PanelFactors* factors;  // of each panel
+  int32_t zero_point;
+  int32_t min;
+  int32_t max;
+  int8_t* y;
 };
 
 // sums[32] += a[k] * ids[k][32] and id_sums[32] += ids[k][32], for weights that only one row meets: they are not worth packing.
@@ -166,6 +183,7 @@ struct Int8Kernels {
   PackPanel pack_panel;
   void (*gemm)(const Int8GemmTile& tile);
   void (*float_row)(const Int8FloatRow& row);
+  void (*fixed_row)(const Int8FixedRow& row);
   void (*multiply_ids)(const Int8IdsTile& tile);
   void (*multiply_planes)(const Coding& coding, TileState* state, const Int8PlanesTile& tile);  // null where ids that are decoded first are as fast
 
@@ -177,6 +195,7 @@ struct Int8Kernels {
 extern const Int8Kernels kInt8Scalar;
 extern const Int8Kernels kInt8Avx2;
 extern const Int8Kernels kInt8Avx512;
+extern const Int8Kernels kInt8Amx;
 extern const Int8Kernels kInt8Neon;
 extern const Int8Kernels kInt8Neondot;
 

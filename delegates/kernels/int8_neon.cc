@@ -40,4 +40,4 @@ inline void LoadDwords(const int8_t* ids, Vec (&b)[Vec::kBlockVecs]) {
 
 #include "kernels/int8_kernels-inl.h"
 
-TFLITE_SMART_INT8_KERNELS(kInt8Neon, nullptr)
+TFLITE_SMART_INT8_KERNELS(kInt8Neon, Vec::kGemmRows, Gemm, nullptr)

@@ -35,4 +35,4 @@ inline void LoadDwords(const int8_t* ids, Vec (&b)[Vec::kBlockVecs]) {
 
 #include "kernels/int8_kernels-inl.h"
 
-TFLITE_SMART_INT8_KERNELS(kInt8Neondot, nullptr)
+TFLITE_SMART_INT8_KERNELS(kInt8Neondot, Vec::kGemmRows, Gemm, nullptr)

@@ -28,15 +28,15 @@ void PackWithGaps(const Int8Method& method, const Int8KRange& range, uint32_t k,
   }
 }
 
-// sums: of the ids of a piece of k, which brings its own share of the zero point.
-void SetFixedEpilogue(const Int8Layer& layer, const Int8Method& method, uint32_t panel, const int32_t* sums, bool first, Int8Epilogue* e) {
+// sums: of the ids of a piece of k, which brings its own share of the zero point: `times` as much.
+void SetFixedEpilogue(const Int8Layer& layer, uint32_t panel, const int32_t* sums, uint32_t times, bool first, Int8Epilogue* e) {
   const FixedInt8& fixed = *layer.fixed;
-  const uint32_t width = layer.weight->panel_width(panel), offset = static_cast<uint32_t>(fixed.x_zero_point + method.offset);
+  const uint32_t width = layer.weight->panel_width(panel);
   const int32_t* const bias = fixed.bias == nullptr ? nullptr : fixed.bias + panel * kLanes;
   if (first) fixed.requantization->SetEpilogue(panel, e);
   for (uint32_t j = 0; j < kLanes; ++j) {
     const uint32_t start = first && bias != nullptr && j < width ? static_cast<uint32_t>(bias[j]) : 0;
-    e->bias[j] = static_cast<int32_t>(start - offset * static_cast<uint32_t>(sums[j]));
+    e->bias[j] = static_cast<int32_t>(start + times * static_cast<uint32_t>(sums[j]));
   }
 }
 
@@ -126,7 +126,10 @@ Status PackInt8Slots(const Int8Layer& layer, const Int8Method& method, const Int
 }
 
 void SetInt8Epilogue(const Int8Layer& layer, const Int8Method& method, const Int8Slot& slot, bool first, Int8Scratch* scratch) {
-  if (layer.dynamic == nullptr) return SetFixedEpilogue(layer, method, slot.panel, slot.sums, first, &scratch->epilogues[slot.index]);
+  if (layer.dynamic == nullptr) {
+    const uint32_t offset = static_cast<uint32_t>(layer.fixed->x_zero_point + method.offset);
+    return SetFixedEpilogue(layer, slot.panel, slot.sums, 0u - offset, first, &scratch->epilogues[slot.index]);
+  }
   int32_t(&ids)[kLanes] = scratch->id_sums[slot.index];
   if (first) std::memset(ids, 0, sizeof(ids));
   for (uint32_t j = 0; j < kLanes; ++j) ids[j] = static_cast<int32_t>(static_cast<uint32_t>(ids[j]) + static_cast<uint32_t>(slot.sums[j]));
@@ -136,7 +139,7 @@ void SetInt8Epilogue(const Int8Layer& layer, const Int8Method& method, const Int
 
 void SetKeptEpilogue(const Int8Layer& layer, const Int8Method& method, uint32_t panel, uint32_t index, Int8Scratch* scratch) {
   const int32_t* const sums = layer.kept->sums(panel);
-  if (layer.dynamic == nullptr) return SetFixedEpilogue(layer, method, panel, sums, true, &scratch->epilogues[index]);
+  if (layer.dynamic == nullptr) return SetFixedEpilogue(layer, panel, sums, 1, true, &scratch->epilogues[index]);
   SetFloatEpilogue(layer, panel, &scratch->float_epilogues[index]);
   scratch->float_epilogues[index].ids = sums;
 }

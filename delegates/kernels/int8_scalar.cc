@@ -142,4 +142,4 @@ inline void LoadDwords(const int8_t* ids, Vec (&b)[Vec::kBlockVecs]) {
 
 #include "kernels/int8_kernels-inl.h"
 
-TFLITE_SMART_INT8_KERNELS(kInt8Scalar, nullptr)
+TFLITE_SMART_INT8_KERNELS(kInt8Scalar, Vec::kGemmRows, Gemm, nullptr)

@@ -16,7 +16,7 @@
 namespace tflite_smart {
 
 struct Isa {
-  const char* name;             // "scalar", "avx2", "avx512", "neon" or "neondot"
+  const char* name;             // "scalar", "avx2", "avx512", "amx", "neon" or "neondot"
   const DecodeKernels* decode;
   const FloatKernels* f32;
   const Int8Kernels* i8;
