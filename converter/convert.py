@@ -16,7 +16,7 @@ from tflite_smart.converter import accuracy, check, from_keras, layer_statistics
 from tflite_smart.converter.budget_search import MOST_BUDGET
 from tflite_smart.converter.candidates import Candidates
 from tflite_smart.converter.compress import TensorSettings
-from tflite_smart.converter.encoding import Encoded, encode_and_release, leave_little, plan
+from tflite_smart.converter.encoding import Encoded, encode_and_release, leave_little, leave_slow, plan
 from tflite_smart.converter.errors import TargetError, TFLiteSmartError, UnsupportedModelError
 from tflite_smart.converter.format import Quantized
 from tflite_smart.converter.model_editor import Model
@@ -144,7 +144,7 @@ def _write(job: "Job", fidelity: search.Fidelity) -> _Written:
             encoded = sequential.encode(model, planned, pair, step)
         else:
             encoded = [step(encode_and_release(model, entry, fidelity.candidates.rounded(index, entry.decision))) for index, entry in enumerate(planned)]
-    encoded = leave_little(encoded, planned)
+    encoded = leave_little(leave_slow(encoded, planned), planned)
     runs_as = _write_checked(model, [entry for entry in encoded if entry.blob], path, job)
     return _Written(path, os.path.getsize(path), encoded, left_alone, runs_as)
 

@@ -21,6 +21,8 @@ _FUSED_BYTES, _EXPAND_BYTES = 128, 512
 _ELEMENTWISE_BYTES, _ELEMENTWISE = 8192, ("ADD", "SUB", "MUL", "DIV")
 # Of the bytes that a model's weights take in the file.
 _LITTLE = 1 / 50
+# As many integers are multiplied in the time in which one weight is decoded; and a model with no more weights is kept decoded.
+_DECODED_IN, _KEPT_WEIGHTS = 14, 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,23 @@ def leave_little(encoded: Sequence[Encoded], planned: Sequence[Planned]) -> list
             break
         little[entry.weight.buffer] = Encoded(entry.weight, skipped="saves so little that the threads' wait before and behind an integer layer costs more; objective `size` packs it")
     return [little.get(entry.weight.buffer, entry) for entry in encoded]
+
+
+def leave_slow(encoded: Sequence[Encoded], planned: Sequence[Planned]) -> list[Encoded]:
+    """The same, but dense layers in integers that use each weight once stay as they are where decoding them would take longer than the whole model, unless the recipe asks for `size`.
+
+    The runtime reads such weights several times as fast as they can be decoded, and integers shrink by a tenth to a fifth only.
+    """
+    slow = {
+        entry.weight.buffer: Encoded(entry.weight, skipped="uses each weight once, and decoding it would take longer than the whole model; objective `size` packs it")
+        for entry, plan_of in zip(encoded, planned)
+        if entry.blob and entry.weight.info.used_once and plan_of.decision.objective != "size" and all(is_in_integers(site) for site in entry.weight.sites)
+    }
+    weights = sum(entry.weight.info.num_elements for entry in encoded)
+    decoded = sum(entry.weight.info.num_elements for entry in encoded if entry.weight.buffer in slow)
+    if weights <= _KEPT_WEIGHTS or _DECODED_IN * decoded <= sum(entry.weight.multiplications for entry in encoded):
+        return list(encoded)
+    return [slow.get(entry.weight.buffer, entry) for entry in encoded]
 
 
 def encode_and_release(model: Model, planned: Planned, rounded: Quantized | None = None, seen: Seen | None = None) -> Encoded:

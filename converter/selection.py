@@ -47,6 +47,12 @@ class Weight:
         """float32 or int8; a view where the file holds that type."""
         return self.stored if self.stored.dtype == np.int8 else self.stored.astype(np.float32, copy=False)
 
+    @property
+    def multiplications(self) -> int:
+        """In one run of the model, with 1 for dimensions that the file leaves open."""
+        per_output = self.info.num_elements // self.info.shape[self.info.axis]
+        return sum(per_output * math.prod(shape(site.subgraph.tensors[int(site.op.outputs[0])])) for site in self.sites)
+
 
 @dataclasses.dataclass(frozen=True)
 class LeftAlone:

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter as PlainInterpreter
 from ai_edge_litert.interpreter import OpResolverType
 
 import tflite_smart as ts
-from tests.converter.hand_built import differences, slimmed
+from tests.converter.hand_built import Graph, differences, model_tree, slimmed, write
 from tflite_smart.converter.expand import expand
 from tflite_smart.converter.model_editor import Model
 
@@ -51,3 +52,25 @@ def test_mobilenet_v2(tmp_path, model_path, recipe, runs_as, size):
     expected = outputs(PlainInterpreter(model_path=str(original), **exact), samples)
     assert len(np.unique(expected)) > 8
     np.testing.assert_array_equal(outputs(ts.Interpreter(model_path=str(smart), num_threads=2, **exact), samples), expected)
+
+
+def dense_layers(rows: int, width: int):
+    """Two dense layers in integers."""
+    rng, tree = np.random.default_rng(4), model_tree()
+    graph = Graph(tree)
+    x = before = graph.tensor("x", (rows, width), "int8", quantization=([0.05], [3], 0))
+    for name in ("first", "second"):
+        w = graph.constant(f"{name}/w", np.clip(np.round(rng.laplace(0, 14, (width, width))), -127, 127).astype(np.int8), ([0.01], [0], 0))
+        y = graph.tensor(name, (rows, width), "int8", quantization=([0.5], [-5], 0))
+        graph.op("FULLY_CONNECTED", [before, w, -1], [y], schema.FullyConnectedOptionsT())
+        before = y
+    graph.finish([x], [before])
+    return tree
+
+
+# Of a million weights and more that are used once each, decoding is all that a run would be.
+@pytest.mark.parametrize("rows, width, objective, packed", [(1, 768, None, 0), (1, 768, "size", 2), (24, 768, None, 2), (1, 640, None, 2)])
+def test_dense_layers_that_would_be_slow_stay_as_they_are(tmp_path, rows, width, objective, packed):
+    source = write(dense_layers(rows, width), tmp_path / "dense.tflite")
+    report = ts.convert(source, {"global_config": {"objective": objective}}, output=tmp_path / "smart.tflite")
+    assert len(report.packed) == packed and all("uses each weight once" in row.skipped for row in report.skipped)
