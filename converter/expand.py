@@ -15,7 +15,7 @@ from tflite_smart.converter.errors import ModelFormatError, TFLiteSmartError, Un
 from tflite_smart.converter.format import PackedWeight
 from tflite_smart.converter.model_editor import DAMAGE, Model, indices, shape, tensor_name
 from tflite_smart.converter.passes import conv2d, depthwise_conv2d, expand as expand_pass, fully_connected, gather, integer_bias, packed_bias
-from tflite_smart.converter.passes.base import OP_PREFIX, SCALES_NAME, read_options
+from tflite_smart.converter.passes.base import OP_PREFIX, SCALES_NAME, read_options, was
 from tflite_smart.converter.rewrite import METADATA_ENTRY, is_smart
 
 _PLAIN_TYPES = {"float32": schema.TensorType.FLOAT32, "int8": schema.TensorType.INT8}
@@ -71,15 +71,15 @@ def _restore(model: Model, subgraph: schema.SubGraphT, op: schema.OperatorT, dec
     header = _header(model, packed, done)
     inputs = indices(op.inputs)
     if name == "Conv2D":
-        (plain_shape, kind, options), axis = conv2d.restore(attributes, header.num_channels), conv2d.AXIS
+        (plain_shape, kind, options), axis = conv2d.restore(attributes, header.num_channels, header.channel_elements), conv2d.AXIS
     elif name == "DepthwiseConv2D":
         (plain_shape, kind, options), axis = depthwise_conv2d.restore(attributes, header.num_channels), depthwise_conv2d.AXIS
     elif name == "FullyConnected":
         (plain_shape, kind, options), axis = fully_connected.restore(attributes, header.num_channels, header.channel_elements), fully_connected.AXIS
     elif name == "Gather":
         row = shape(subgraph.tensors[int(op.outputs[0])])[len(shape(subgraph.tensors[inputs[1]])) :]
-        (plain_shape, kind, options), axis = gather.restore(attributes["builtin_code"], row, header.num_channels), gather.AXIS
-        inputs = inputs if attributes["builtin_code"] == schema.BuiltinOperator.GATHER else inputs[::-1]
+        (plain_shape, kind, options), axis = gather.restore(was(name, attributes), row, header.num_channels), gather.AXIS
+        inputs = inputs if was(name, attributes) == schema.BuiltinOperator.GATHER else inputs[::-1]
     else:
         raise UnsupportedModelError(f"{OP_PREFIX}{name}: operator must be known to this version. Received: an unknown one. Update tflite_smart.")
     if name != "Gather" and len(inputs) > 3 and inputs[2] >= 0:
@@ -91,7 +91,7 @@ def _restore(model: Model, subgraph: schema.SubGraphT, op: schema.OperatorT, dec
     if name in ("Conv2D", "DepthwiseConv2D") and inputs[2:] == [-1]:
         inputs.pop()  # the builtin convolutions have two inputs or three, never an absent one
     _fill(model, packed, plain_shape, axis, decode, done)
-    op.opcodeIndex = model.builtin_code(attributes["builtin_code"], attributes["builtin_version"])
+    op.opcodeIndex = model.builtin_code(was(name, attributes), attributes["builtin_version"])
     op.inputs, op.builtinOptionsType, op.builtinOptions = np.array(inputs, np.int32), kind, options
     op.customOptions = None
 

@@ -33,7 +33,7 @@ _PLACEHOLDER = schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
 _OP_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
 # Everything that reading a damaged flatbuffer through the generated classes can raise; they are memory-safe, but know no error of their own.
-DAMAGE = (struct.error, ValueError, LookupError, TypeError, OverflowError, AttributeError, RecursionError, MemoryError, AssertionError)
+DAMAGE = (struct.error, ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError, MemoryError, AssertionError)
 
 NUMPY_TYPES = {
     schema.TensorType.FLOAT32: np.dtype("<f4"), schema.TensorType.FLOAT16: np.dtype("<f2"), schema.TensorType.FLOAT64: np.dtype("<f8"),

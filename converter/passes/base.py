@@ -12,7 +12,15 @@ from tflite_smart.converter.model_editor import DAMAGE, Model
 OP_PREFIX = "TFLiteSmart."
 SCALES_NAME = "scales"  # of the constant with the scales of an int8 weight
 # What an option means that is not there: the value that it nearly always has.
-USUAL = {"builtin_version": 1, "depth_multiplier": 1, "dilation_h": 1, "dilation_w": 1, "keep_num_dims": 0, "stride_h": 1, "stride_w": 1}
+USUAL = {
+    "activation": "NONE", "builtin_version": 1, "depth_multiplier": 1, "dilation_h": 1, "dilation_w": 1, "filter_h": 1, "filter_w": 1, "keep_num_dims": 0, "padding": "SAME",
+    "stride_h": 1, "stride_w": 1,
+}  # fmt: skip
+# What an operator was, unless its option `builtin_code` says another.
+_USUALLY = {
+    "Conv2D": schema.BuiltinOperator.CONV_2D, "DepthwiseConv2D": schema.BuiltinOperator.DEPTHWISE_CONV_2D, "FullyConnected": schema.BuiltinOperator.FULLY_CONNECTED,
+    "Gather": schema.BuiltinOperator.GATHER,
+}  # fmt: skip
 TEXTS = ("activation", "compute", "padding")  # the options that are no numbers
 PADDING = {schema.Padding.SAME: "SAME", schema.Padding.VALID: "VALID"}
 # The activations that LiteRT's own convolution kernels know, and ours.
@@ -98,12 +106,19 @@ def replace(model: Model, site: Site, encoding: Encoding, name: str, inputs: lis
     """Turns the operator into a custom one in place, so that its position and its outputs stay."""
     op, before = site.op, model.op_name(site.op)
     attributes = {**attributes, **described(model, op)}
+    if attributes["builtin_code"] == _USUALLY[name]:
+        del attributes["builtin_code"]
     op.opcodeIndex = model.custom_code(OP_PREFIX + name)
     op.inputs = np.array(inputs, np.int32)
     op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.NONE, None
     op.customOptions = custom_options(attributes)
     op.customOptionsFormat = schema.CustomOptionsFormat.FLEXBUFFERS
     return Edit(before, OP_PREFIX + name, op)
+
+
+def was(name: str, attributes: dict) -> int:
+    """Builtin code of what an operator of ours, without its prefix, once was."""
+    return attributes.get("builtin_code", _USUALLY[name])
 
 
 def described(model: Model, op: schema.OperatorT) -> dict:

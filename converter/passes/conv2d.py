@@ -22,9 +22,9 @@ def matches_spatial(site: Site) -> bool:
 
 def apply(model: Model, site: Site, encoding: Encoding) -> Edit:
     """Edits the operator."""
-    _, height, width, channels = shape(site.weight)
+    _, height, width, _ = shape(site.weight)
     inputs = packed_inputs(model, site)
-    attributes = {**spatial_attributes(site.op.builtinOptions), "filter_h": height, "filter_w": width, "filter_in": channels, **compute_option(site, encoding)}
+    attributes = {**spatial_attributes(site.op.builtinOptions), "filter_h": height, "filter_w": width, **compute_option(site, encoding)}
     return replace(model, site, encoding, "Conv2D", inputs, attributes)
 
 
@@ -40,9 +40,10 @@ def spatial_attributes(options: schema.Conv2DOptionsT | schema.DepthwiseConv2DOp
     }
 
 
-def restore(attributes: dict, num_channels: int) -> tuple[tuple[int, ...], int, object]:
+def restore(attributes: dict, num_channels: int, channel_elements: int) -> tuple[tuple[int, ...], int, object]:
     """Shape of the filter, type number and options of the builtin operator."""
-    filter_shape = (num_channels, attributes["filter_h"], attributes["filter_w"], attributes["filter_in"])
+    height, width = attributes["filter_h"], attributes["filter_w"]
+    filter_shape = (num_channels, height, width, channel_elements // (height * width))
     return filter_shape, schema.BuiltinOptions.Conv2DOptions, restore_spatial(schema.Conv2DOptionsT(), attributes)
 
 

@@ -26,7 +26,7 @@ const char* const kComputes[] = {"auto", "f32", "int8", nullptr};  // in the ord
 
 Status ReadActivation(const Options& options, Activation* activation) {
   int index;
-  TFS_RETURN_IF_ERROR(options.Choice("activation", kActivations, &index));
+  TFS_RETURN_IF_ERROR(options.Choice("activation", kActivations, 0, &index));
   constexpr Activation kValues[] = {Activation::kNone, Activation::kRelu, Activation::kReluN1To1, Activation::kRelu6};
   *activation = kValues[index];
   return Status();
@@ -213,20 +213,20 @@ class Conv2DOp : public MultiplyOp {
     TFS_RETURN_IF_ERROR(options.Int("stride_w", 1, kMaxStep, 1, &g.stride_width));
     TFS_RETURN_IF_ERROR(options.Int("dilation_h", 1, kMaxStep, 1, &g.dilation_height));
     TFS_RETURN_IF_ERROR(options.Int("dilation_w", 1, kMaxStep, 1, &g.dilation_width));
-    TFS_RETURN_IF_ERROR(options.Int("filter_h", 1, kMaxInt, &g.filter_height));
-    TFS_RETURN_IF_ERROR(options.Int("filter_w", 1, kMaxInt, &g.filter_width));
+    TFS_RETURN_IF_ERROR(options.Int("filter_h", 1, kMaxInt, 1, &g.filter_height));
+    TFS_RETURN_IF_ERROR(options.Int("filter_w", 1, kMaxInt, 1, &g.filter_width));
     int padding;
-    TFS_RETURN_IF_ERROR(options.Choice("padding", kPaddings, &padding));
+    TFS_RETURN_IF_ERROR(options.Choice("padding", kPaddings, 1, &padding));
     padding_.same = padding == 1;
     g.filter_in = 1;
+    const uint32_t k = weight_.channel_elements, h = static_cast<uint32_t>(g.filter_height), w = static_cast<uint32_t>(g.filter_width);
     if (depthwise_) {
       TFS_RETURN_IF_ERROR(options.Int("depth_multiplier", 1, kMaxInt, 1, &depth_multiplier_));
     } else {
-      TFS_RETURN_IF_ERROR(options.Int("filter_in", 1, kMaxInt, &g.filter_in));
+      TFS_RETURN_IF_ERROR(options.Int("filter_in", 1, kMaxInt, static_cast<int32_t>(k / h / w), &g.filter_in));
     }
     g.out_channels = static_cast<int32_t>(weight_.num_channels);
     // Each factor divides K, so that the products cannot overflow.
-    const uint32_t k = weight_.channel_elements, h = static_cast<uint32_t>(g.filter_height), w = static_cast<uint32_t>(g.filter_width);
     if (k % h == 0 && k / h % w == 0 && k / h / w == static_cast<uint32_t>(g.filter_in)) return Status();
     return MakeError(Code::kInvalidArgument, "packed weight K must be filter_h * filter_w * filter_in = %d * %d * %d. Received: K=%u.",
                      g.filter_height, g.filter_width, g.filter_in, k);

@@ -64,7 +64,7 @@ bool TakesPad(const GraphNode& conv, const Padding& padding) {
   int any;
   int32_t height, width;
   if (!options.Parse(conv.node->custom_initial_data, conv.node->custom_initial_data_size).ok() || !options.Choice("padding", kValid, &any).ok() ||
-      !options.Int("filter_h", 1, INT32_MAX, &height).ok() || !options.Int("filter_w", 1, INT32_MAX, &width).ok()) {
+      !options.Int("filter_h", 1, INT32_MAX, 1, &height).ok() || !options.Int("filter_w", 1, INT32_MAX, 1, &width).ok()) {
     return false;
   }
   const auto fits = [](int32_t zeros, int32_t filter) { return zeros >= 0 && zeros < filter; };
