@@ -327,12 +327,17 @@ void MultiplyIds(const int8_t* ids, const float* a, size_t k, float offset, floa
   (offset != 0.0f ? MultiplyIdsPlus<true> : MultiplyIdsPlus<false>)(ids, a, k, offset, sums);
 }
 
-void Dequantize(const int8_t* ids, size_t count, float offset, float* values) {
+template <bool kOffset>
+void DequantizePlus(const int8_t* ids, size_t count, float offset, float* values) {
   const Vec add = Vec::Set(offset);
   for (size_t i = 0; i < count; i += kPanel) {
 TFS_UNROLL
-    for (int v = 0; v < kPanelVecs; ++v) Add(Vec::LoadIds(ids + i + v * kLanes), add).Store(values + i + v * kLanes);
+    for (int v = 0; v < kPanelVecs; ++v) LoadValues<kOffset>(ids + i + v * kLanes, add).Store(values + i + v * kLanes);
   }
+}
+
+void Dequantize(const int8_t* ids, size_t count, float offset, float* values) {
+  (offset != 0.0f ? DequantizePlus<true> : DequantizePlus<false>)(ids, count, offset, values);
 }
 
 // Sixteen rows at a time, first to a block in transposed order, so that both sides are touched a cache line at a time.
