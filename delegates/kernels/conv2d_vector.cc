@@ -22,9 +22,25 @@ void StorePanel(const ConvLayer& layer, uint32_t panel, float* sums) {
   run(Binary::kAdd, {sums, e.bias, false, width, e.min, e.max, layer.y + first});
 }
 
+// Whether the ids of a tile lie as the kernel reads them, as kept ones do: nothing to decode.
+bool LiesInPlace(const PackedWeight& weight, uint32_t tile) {
+  return weight.codec == Codec::kRaw && weight.value_kind != ValueKind::kDependent && weight.panels_per_tile == 1 && weight.panel_width(tile) == kLanes;
+}
+
+void MultiplyInPlace(const ConvLayer& layer, uint32_t tile, uint32_t tiles) {
+  const PackedWeight& weight = *layer.weight;
+  float sums[kMaxSideBySide][kLanes] = {};
+  for (uint32_t k = 0; k < weight.channel_elements; k += kMaxRowPiece) {
+    const int8_t* at[kMaxSideBySide];
+    for (uint32_t i = 0; i < tiles; ++i) at[i] = reinterpret_cast<const int8_t*>(weight.tile_begin(tile + i)) + k * size_t{kLanes};
+    ActiveIsa().f32->multiply_ids(at, tiles, layer.x + k, std::min(kMaxRowPiece, weight.channel_elements - k), IdOffset(weight), sums);
+  }
+  for (uint32_t i = 0; i < tiles; ++i) StorePanel(layer, tile + i, sums[i]);
+}
+
 // Panel `p` of each of `tiles` tiles.
 Status MultiplyPanels(const ConvLayer& layer, PanelReader* readers, uint32_t tile, uint32_t tiles, uint32_t p, Scratch* scratch) {
-  constexpr uint32_t kPiece = 128;  // keeps the ids of all tiles in the first-level cache; the same for every codec, as it decides how sums are rounded
+  constexpr uint32_t kPiece = kMaxRowPiece;  // the same for every codec, as it decides how sums are rounded
   const PackedWeight& weight = *layer.weight;
   const float offset = IdOffset(weight);
   int8_t* const ids[kMaxSideBySide] = {scratch->ids[0], scratch->ids[1], scratch->ids[2], scratch->ids[3]};
@@ -34,7 +50,7 @@ Status MultiplyPanels(const ConvLayer& layer, PanelReader* readers, uint32_t til
     const uint32_t count = std::min(kPiece, weight.channel_elements - k);
     const int8_t* at[kMaxSideBySide];
     TFS_RETURN_IF_ERROR(PanelReader::ReadIdsSideBySide(together, tiles, count, ids, at));
-    for (uint32_t i = 0; i < tiles; ++i) ActiveIsa().f32->multiply_ids(at[i], layer.x + k, count, offset, sums[i]);
+    ActiveIsa().f32->multiply_ids(at, tiles, layer.x + k, count, offset, sums);
   }
   for (uint32_t i = 0; i < tiles; ++i) StorePanel(layer, weight.first_panel(tile + i) + p, sums[i]);
   return Status();
@@ -42,6 +58,10 @@ Status MultiplyPanels(const ConvLayer& layer, PanelReader* readers, uint32_t til
 
 Status RunTiles(const ConvLayer& layer, uint32_t tile, uint32_t tiles, Scratch* scratch) {
   const PackedWeight& weight = *layer.weight;
+  if (LiesInPlace(weight, tile + tiles - 1)) {  // and so do all before
+    MultiplyInPlace(layer, tile, tiles);
+    return Status();
+  }
   PanelReader readers[kMaxSideBySide];
   for (uint32_t i = 0; i < tiles; ++i) TFS_RETURN_IF_ERROR(readers[i].Start(weight, weight.first_panel(tile + i), scratch->ids[0]));
   for (uint32_t p = 0; p < weight.tile_panels(tile); ++p) {

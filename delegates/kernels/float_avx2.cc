@@ -35,4 +35,4 @@ inline Vec Max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
 
 #include "kernels/float_kernels-inl.h"
 
-TFLITE_SMART_FLOAT_KERNELS(kFloatAvx2)
+TFLITE_SMART_FLOAT_KERNELS(kFloatAvx2, MultiplyIds)

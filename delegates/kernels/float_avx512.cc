@@ -36,4 +36,6 @@ inline Vec Max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 
 #include "kernels/float_kernels-inl.h"
 
-TFLITE_SMART_FLOAT_KERNELS(kFloatAvx512)
+#include "kernels/float_digits-inl.h"
+
+TFLITE_SMART_FLOAT_KERNELS(kFloatAvx512, MultiplyIdsByDigits)

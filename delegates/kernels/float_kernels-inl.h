@@ -323,8 +323,8 @@ TFS_UNROLL
   }
 }
 
-void MultiplyIds(const int8_t* ids, const float* a, size_t k, float offset, float* sums) {
-  (offset != 0.0f ? MultiplyIdsPlus<true> : MultiplyIdsPlus<false>)(ids, a, k, offset, sums);
+void MultiplyIds(const int8_t* const* ids, uint32_t tiles, const float* a, size_t k, float offset, float (*sums)[kPanel]) {
+  for (uint32_t t = 0; t < tiles; ++t) (offset != 0.0f ? MultiplyIdsPlus<true> : MultiplyIdsPlus<false>)(ids[t], a, k, offset, sums[t]);
 }
 
 template <bool kOffset>
@@ -384,9 +384,10 @@ TFS_UNROLL
 #include "kernels/float_smartdeal-inl.h"
 #include "kernels/float_winograd-inl.h"
 
-#define TFLITE_SMART_FLOAT_KERNELS(name)                                                                                      \
+// multiply_ids: MultiplyIds, or what takes its place.
+#define TFLITE_SMART_FLOAT_KERNELS(name, multiply_ids)                                                                                      \
   namespace tflite_smart {                                                                                                    \
   const FloatKernels name = {Vec::kGemmRows, Gemm,         Depthwise,        Lanes,      WinogradInput,                       \
-                             WinogradFilter, WinogradOutput, MultiplyIds,    CombineRow, SumRows, Softmax,    Map<LogisticOf>,   \
+                             WinogradFilter, WinogradOutput, multiply_ids,   CombineRow, SumRows, Softmax,    Map<LogisticOf>,   \
                              Map<SwishOf>, Map<HardSwishOf>, Map<GeluOf>, Dequantize, Coefficients,     MixGroups,  ScaleTransposed, ScaleRows};         \
   }

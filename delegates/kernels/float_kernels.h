@@ -17,6 +17,9 @@ constexpr uint32_t kMaxChunk = 288;
 // two, so that the rows do not fall on the same cache set.
 constexpr uint32_t kPackedRowStride = kMaxChunk + 16;
 
+// Most k that one row of A is multiplied with at once: keeps the ids of some panels in the first-level cache.
+constexpr uint32_t kMaxRowPiece = 128;
+
 // No instruction set has a taller GEMM tile.
 constexpr uint32_t kMaxGemmRows = 12;
 
@@ -138,8 +141,8 @@ struct FloatKernels {
   void (*winograd_filter)(const int8_t* ids, size_t tap_stride, uint32_t channels, float offset, float* u, size_t u_stride);
   void (*winograd_output)(const WinogradTile& tile);
 
-  // sums[j] += a[i] * (ids[i * 32 + j] + offset), for j < 32 and i < k: one row of A with weights that nobody else needs.
-  void (*multiply_ids)(const int8_t* ids, const float* a, size_t k, float offset, float* sums);
+  // sums[t][j] += a[i] * (ids[t][i * 32 + j] + offset), for t < tiles, j < 32 and i < k <= kMaxRowPiece: one row of A with weights that nobody else needs.
+  void (*multiply_ids)(const int8_t* const* ids, uint32_t tiles, const float* a, size_t k, float offset, float (*sums)[32]);
 
   void (*binary)(Binary binary, const BinaryRow& row);
 

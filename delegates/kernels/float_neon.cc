@@ -51,4 +51,4 @@ inline Vec Max(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
 
 #include "kernels/float_kernels-inl.h"
 
-TFLITE_SMART_FLOAT_KERNELS(kFloatNeon)
+TFLITE_SMART_FLOAT_KERNELS(kFloatNeon, MultiplyIds)

@@ -51,4 +51,4 @@ inline Vec Max(Vec a, Vec b) {
 #define TFS_SMALL
 #include "kernels/float_kernels-inl.h"
 
-TFLITE_SMART_FLOAT_KERNELS(kFloatScalar)
+TFLITE_SMART_FLOAT_KERNELS(kFloatScalar, MultiplyIds)

@@ -35,6 +35,31 @@ def test_winograd_values(rng, isa, codec, value_kind):
     check_conv(rng, (1, 8, 8, 70), (41, 3, 3, 70), weight=weight)
 
 
+# --- One row, of which AVX-512 makes integers, 128 numbers at a time.
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1.0, 3e30])
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 15, 17, 127, 128, 129, 131, 300])
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
+def test_one_row_of_all_sizes(rng, isa, cache_bytes, k, size):
+    """Every number counts in full, whatever the others are: the error is that of floats, by what the row and the weights of a channel have in their largest."""
+    weight = models.random_weight(rng, (70, k), 0)
+    x = (rng.normal(size=(1, k)) * 10.0 ** rng.uniform(-6, 0, k) * size).astype(np.float32)
+    y = run(models.fully_connected_model(x.shape, weight), x, cache_bytes=cache_bytes)
+    filters = weight.expand().astype(np.float64)
+    bound = np.abs(x).max() * np.abs(filters).sum(1) * 2.0**-22 + 2.0**-149 * (1 + np.abs(filters).sum(1))
+    assert np.all(np.abs(y - x.astype(np.float64) @ filters.T) <= bound)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_one_row_that_is_not_finite(rng, isa, number):
+    weight, x = models.random_weight(rng, (70, 300), 0), rng.normal(size=(1, 300)).astype(np.float32)
+    x[0, 200] = number
+    y = run(models.fully_connected_model(x.shape, weight), x, cache_bytes=1 << 20)
+    ids = weight.expand()[:, 200]
+    assert np.all(np.isnan(y[0][ids == 0])) and np.all(~np.isfinite(y[0][ids != 0]))
+
+
 # --- Threads: many parts of the image, fewer parts than threads, panels instead of parts.
 
 
