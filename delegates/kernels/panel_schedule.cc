@@ -22,6 +22,9 @@ constexpr int64_t kMinPositionsRaw = 12;
 // ... and many times as many in cuts beyond one a thread, which only even out what threads are delayed by.
 constexpr int64_t kMinSparePositions = 192;
 
+// Where there is nothing to decode, so few panels are multiplied at once that they stay in the first-level cache: 24 KB.
+constexpr uint32_t kFirstLevelFloats = 6144;
+
 template <typename T>
 T CeilDiv(T a, T b) {
   return (a + b - 1) / b;
@@ -52,6 +55,7 @@ Schedule MakeSchedule(const PackedWeight& weight, int64_t positions, int num_thr
   } else {
     s.batch_tiles = std::min(kMaxPiece / static_cast<uint32_t>(tile_k), kMaxBatchPanels / weight.panels_per_tile);
     if (s.batch_tiles > 1) s.batch_tiles -= s.batch_tiles % (s.batch_tiles > kMaxSideBySide ? kMaxSideBySide : 2);
+    s.tiles_at_once = weight.codec == Codec::kRaw ? std::max(1u, kFirstLevelFloats / static_cast<uint32_t>(tile_k * kLanes)) : s.batch_tiles;
   }
   const uint32_t pieces = CeilDiv(k, max_piece);
   s.piece = pieces == 1 ? k : CeilDiv(CeilDiv(k, pieces), weight.piece_step) * weight.piece_step;
@@ -99,9 +103,12 @@ Status RunTask(const PackedWeight& weight, const Schedule& s, size_t task, Scrat
   const uint32_t first_panel = weight.first_panel(tile), k = weight.channel_elements;
   const int64_t begin = s.BeginPosition(task), end = s.EndPosition(task);
   if (!s.lockstep) {
-    TFS_RETURN_IF_ERROR(ReadTiles(weight, tile, tiles, scratch));
-    const uint32_t panels = (tiles - 1) * weight.panels_per_tile + weight.tile_panels(tile + tiles - 1);
-    multiply(layer, {first_panel, 1, panels, k, 0, k, true, begin, end}, scratch);
+    for (uint32_t i = 0, now; i < tiles; i += now) {
+      now = std::min(s.tiles_at_once, tiles - i);
+      TFS_RETURN_IF_ERROR(ReadTiles(weight, tile + i, now, scratch));
+      const uint32_t panels = (now - 1) * weight.panels_per_tile + weight.tile_panels(tile + i + now - 1);
+      multiply(layer, {first_panel + i * weight.panels_per_tile, 1, panels, k, 0, k, true, begin, end}, scratch);
+    }
     return Status();
   }
   PanelReader readers[kMaxLockstep];

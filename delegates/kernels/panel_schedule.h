@@ -34,6 +34,7 @@ struct Cuts {
 struct Schedule {
   uint32_t piece;           // k decoded at once; a multiple of weight.piece_step unless it is all of k
   uint32_t batch_tiles;
+  uint32_t tiles_at_once;   // of these, decoded and multiplied together; not in lockstep
   bool lockstep;
   Cuts tiles;               // batch_tiles at most in each part
   Cuts positions;
