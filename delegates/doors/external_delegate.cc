@@ -26,7 +26,7 @@ namespace {
 constexpr int kMaxThreads = 256;
 constexpr long kMaxCacheBytes = 1l << 30;
 constexpr char kKnownOptions[] =
-    "num_threads (1..256), cache_bytes (0..2^30), compute (auto, f32, int8), isa (scalar, avx2, avx512, neon, neondot)";
+    "num_threads (1..256), cache_bytes (0..2^30), compute (auto, f32, int8), isa (scalar, avx2, avx512, amx, neon, neondot)";
 
 struct DelegateData {
   tfl::Delegate delegate = {};
